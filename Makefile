@@ -1,0 +1,77 @@
+# esync: built with PGXS.  The version stands in esync.control and nowhere else.
+
+EXTENSION  = esync
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\([^']*\)'.*/\1/p" esync.control)
+
+MODULE_big = esync
+OBJS = \
+	src/capture.o \
+	src/context.o \
+	src/decode.o \
+	src/encode.o \
+	src/esync.o \
+	src/graph.o \
+	src/history.o \
+	src/json.o \
+	src/key.o \
+	src/lineage.o \
+	src/merge.o \
+	src/pending.o \
+	src/pins.o \
+	src/replay.o \
+	src/rights.o \
+	src/scalar.o \
+	src/store.o \
+	src/stream.o \
+	src/timeline.o \
+	src/tracked.o \
+	src/verify.o
+PG_CPPFLAGS = -DESYNC_VERSION=\"$(EXTVERSION)\"
+
+# sql/esync.sql is the current state, kept by hand; upgrade scripts are sql/esync--a--b.sql
+DATA_built = sql/esync--$(EXTVERSION).sql
+DATA       = $(wildcard sql/esync--*--*.sql)
+
+# Each test stands alone; sort fixes the order.  Regression and isolation tests
+# share expected/, so their names must differ, and no test may bear the name of
+# a file in sql/: pg_regress would run that file instead.
+TEST_OPTS      = --load-extension=esync --encoding=UTF8 --no-locale
+REGRESS        = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS   = --inputdir=test $(TEST_OPTS)
+ISOLATION      = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=. $(TEST_OPTS)
+PROVE_TESTS    = $(sort $(wildcard test/t/*.pl))
+ifneq ($(PROVE_TESTS),)
+TAP_TESTS      = 1
+endif
+
+EXTRA_CLEAN = $(filter-out $(DATA),$(wildcard sql/esync--*.sql)) output_iso tmp_check tmp_check_iso
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+
+all: checkver
+
+include $(PGXS)
+
+# PGXS knows nothing of headers
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) esync.control
+
+sql/esync--$(EXTVERSION).sql: sql/esync.sql esync.control
+	cp $< $@
+
+# META.json and the newest heading of the change log must name the same version
+.PHONY: checkver
+checkver:
+	@meta=$$(sed -n 's/^[[:space:]]*"version": *"\([^"]*\)".*/\1/p' META.json | sort -u | xargs); \
+	log=$$(sed -n 's/^## *\([^ ]*\).*/\1/p' CHANGELOG.md | head -n 1); \
+	for v in "META.json:$$meta" "CHANGELOG.md:$$log"; do \
+		if [ "$${v#*:}" != "$(EXTVERSION)" ]; then \
+			echo "$${v%%:*} says version \"$${v#*:}\", esync.control says \"$(EXTVERSION)\"" >&2; \
+			exit 1; \
+		fi; \
+	done
+
+.PHONY: dist
+dist: checkver
+	git archive --format=zip --prefix=esync-$(EXTVERSION)/ -o esync-$(EXTVERSION).zip HEAD

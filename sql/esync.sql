@@ -1,0 +1,835 @@
+/* esync: the current state, kept by hand; sections in the order of src/ */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION esync" to load this file. \quit
+
+CREATE SCHEMA esync;
+COMMENT ON SCHEMA esync IS
+'esync: the event stream, its configuration and internals; the functions to call are named esync_... and field_history';
+GRANT USAGE ON SCHEMA esync TO PUBLIC;
+
+
+------------------------------------------------------------------ relations
+
+CREATE SEQUENCE esync.table_id_seq AS integer;
+COMMENT ON SEQUENCE esync.table_id_seq IS 'source of esync.tracked_table.table_id';
+
+CREATE SEQUENCE esync.event_id_seq AS bigint CACHE 1;
+COMMENT ON SEQUENCE esync.event_id_seq IS
+'source of event_id for all tracked tables; taken while the row is locked, so it must keep CACHE 1';
+
+CREATE TABLE esync.tracked_table (
+	table_id		integer PRIMARY KEY DEFAULT pg_catalog.nextval('esync.table_id_seq'),
+	relation		regclass UNIQUE,
+	schema_name		text NOT NULL,
+	table_name		text NOT NULL,
+	aggregate_type	text NOT NULL,
+	enabled			boolean NOT NULL,
+	mode			text NOT NULL,
+	payload			text NOT NULL,
+	key_columns		name[] NOT NULL,
+	key				name[],
+	exclude			name[] NOT NULL,
+	mask			name[] NOT NULL,
+	last_modified	name[] NOT NULL,
+	tombstone		name,
+	tenant			name,
+	notify			boolean NOT NULL,
+	retention		interval,
+	options_as_of	bigint NOT NULL,
+	since			timestamptz NOT NULL,
+	pruned_through	xid8
+);
+CREATE UNIQUE INDEX tracked_table_aggregate_type ON esync.tracked_table (aggregate_type)
+	WHERE relation IS NOT NULL;
+COMMENT ON TABLE esync.tracked_table IS
+'one row a table that esync tracks or tracked; written by esync_enable and esync_disable alone';
+COMMENT ON COLUMN esync.tracked_table.table_id IS 'names the leaf esync.event_<table_id>';
+COMMENT ON COLUMN esync.tracked_table.relation IS 'NULL once the table was dropped';
+COMMENT ON COLUMN esync.tracked_table.schema_name IS 'schema of the table when it was enabled or dropped';
+COMMENT ON COLUMN esync.tracked_table.table_name IS 'name of the table when it was enabled or dropped';
+COMMENT ON COLUMN esync.tracked_table.aggregate_type IS 'name of the table in the stream; survives renames';
+COMMENT ON COLUMN esync.tracked_table.enabled IS 'whether the triggers are there; false: history only';
+COMMENT ON COLUMN esync.tracked_table.mode IS '''events''';
+COMMENT ON COLUMN esync.tracked_table.payload IS '''full'' or ''changes''';
+COMMENT ON COLUMN esync.tracked_table.key_columns IS 'columns that make the aggregate_id, named as of options_as_of';
+COMMENT ON COLUMN esync.tracked_table.key IS 'the option key; NULL: the primary key';
+COMMENT ON COLUMN esync.tracked_table.exclude IS 'columns never recorded, named as of options_as_of';
+COMMENT ON COLUMN esync.tracked_table.mask IS 'columns recorded as changed, value hidden, named as of options_as_of';
+COMMENT ON COLUMN esync.tracked_table.last_modified IS 'timestamptz columns that esync keeps, named as of options_as_of';
+COMMENT ON COLUMN esync.tracked_table.tombstone IS 'timestamptz column that marks a deleted row, named as of options_as_of';
+COMMENT ON COLUMN esync.tracked_table.tenant IS 'column stored with each event as tenant, named as of options_as_of';
+COMMENT ON COLUMN esync.tracked_table.notify IS 'whether a commit notifies channel esync';
+COMMENT ON COLUMN esync.tracked_table.retention IS 'how long events are to be kept; NULL: for ever';
+COMMENT ON COLUMN esync.tracked_table.options_as_of IS 'the event_id at which the column names in this row were true';
+COMMENT ON COLUMN esync.tracked_table.since IS 'when tracking began';
+COMMENT ON COLUMN esync.tracked_table.pruned_through IS 'highest transaction whose events were purged';
+
+CREATE TABLE esync.tracked_column (
+	table_id		integer NOT NULL,
+	epoch			integer NOT NULL,
+	relid			oid NOT NULL,
+	attnum			smallint NOT NULL,
+	name			name NOT NULL,
+	from_event		bigint NOT NULL,
+	fill			jsonb
+);
+CREATE INDEX tracked_column_table_id ON esync.tracked_column (table_id);
+COMMENT ON TABLE esync.tracked_column IS
+'which column bore which name from which event on; filled when the first event after DDL is written; duplicates are harmless, the lowest from_event counts';
+COMMENT ON COLUMN esync.tracked_column.table_id IS 'esync.tracked_table';
+COMMENT ON COLUMN esync.tracked_column.epoch IS 'esync.life: attnum and relid mean nothing in another one';
+COMMENT ON COLUMN esync.tracked_column.relid IS 'OID of the table in that epoch';
+COMMENT ON COLUMN esync.tracked_column.attnum IS 'number of the column in that relation';
+COMMENT ON COLUMN esync.tracked_column.name IS 'its name in patches and payloads from from_event on';
+COMMENT ON COLUMN esync.tracked_column.from_event IS 'event_id';
+COMMENT ON COLUMN esync.tracked_column.fill IS
+'what rows hold that were not written since ADD COLUMN ... DEFAULT; NULL: SQL NULL';
+
+CREATE TABLE esync.life (
+	epoch				integer NOT NULL,
+	system_identifier	bigint NOT NULL,
+	database			oid NOT NULL,
+	since				timestamptz NOT NULL
+);
+COMMENT ON TABLE esync.life IS
+'the epochs of this stream: a restored dump, a copied database and an upgraded cluster begin a new one with their first event; duplicates are harmless';
+COMMENT ON COLUMN esync.life.epoch IS 'esync.event.epoch; the highest is the present one';
+COMMENT ON COLUMN esync.life.system_identifier IS 'of the cluster, as pg_control_system() tells it';
+COMMENT ON COLUMN esync.life.database IS 'OID of the database';
+COMMENT ON COLUMN esync.life.since IS 'when its first event was written';
+
+CREATE TABLE esync.event (
+	event_id			bigint NOT NULL,
+	xid					xid8 NOT NULL,
+	version				bigint NOT NULL,
+	base_version		bigint NOT NULL,
+	branch_timestamp	timestamptz NOT NULL,
+	submit_timestamp	timestamptz NOT NULL,
+	commit_timestamp	timestamptz NOT NULL,
+	effective_timestamp	timestamptz NOT NULL,
+	effective_high		timestamptz NOT NULL,
+	device_seq			bigint,
+	epoch				integer NOT NULL,
+	table_id			integer NOT NULL,
+	flags				integer NOT NULL,
+	row_xmin			xid NOT NULL,
+	event_type			text COLLATE "C" NOT NULL,
+	aggregate_id		text COLLATE "C" NOT NULL,
+	user_id				text,
+	device_id			text,
+	db_role				text NOT NULL,
+	tenant				text,
+	client_event_id		uuid,
+	patch				jsonb NOT NULL,
+	payload				jsonb,
+	meta				jsonb
+) PARTITION BY LIST (table_id);
+COMMENT ON TABLE esync.event IS
+'the stream: one row an event, one leaf esync.event_<table_id> a tracked table; written by esync alone, its column list is frozen; whoever is granted SELECT on it reads everything';
+COMMENT ON COLUMN esync.event.event_id IS 'ascends per aggregate, not over the whole stream in order of commits';
+COMMENT ON COLUMN esync.event.xid IS 'top-level transaction';
+COMMENT ON COLUMN esync.event.version IS '1, 2, 3 ... per aggregate, never reused';
+COMMENT ON COLUMN esync.event.base_version IS 'the version that the author had seen; 0: none';
+COMMENT ON COLUMN esync.event.branch_timestamp IS 'when the author took a copy';
+COMMENT ON COLUMN esync.event.submit_timestamp IS 'when the author saved, as corrected; the raw one is in meta where it differs';
+COMMENT ON COLUMN esync.event.commit_timestamp IS 'when the server took it: the clock under the lock of the row, never before the previous one of the aggregate';
+COMMENT ON COLUMN esync.event.effective_timestamp IS 'place on the submit axis; -infinity for the ground of an aggregate';
+COMMENT ON COLUMN esync.event.effective_high IS 'highest effective_timestamp of the aggregate so far';
+COMMENT ON COLUMN esync.event.device_seq IS 'the how-manieth event of the device; NULL where it does not count';
+COMMENT ON COLUMN esync.event.epoch IS 'esync.life';
+COMMENT ON COLUMN esync.event.table_id IS 'esync.tracked_table';
+COMMENT ON COLUMN esync.event.flags IS
+'bits: 1 deleted after this event, 2 changed no row, 4 submit clamped to commit, 8 submit shifted by the clock offset, 16 effective later than submit, 32 noticed late (drift), 64 half of a change of key';
+COMMENT ON COLUMN esync.event.row_xmin IS 'raw xmin of the tuple that the event left; 0: no row';
+COMMENT ON COLUMN esync.event.event_type IS 'Created, Updated, Deleted, Restored, Resolved or Baseline';
+COMMENT ON COLUMN esync.event.aggregate_id IS 'the key as canonical text; a composite key as the text of a JSON array';
+COMMENT ON COLUMN esync.event.user_id IS 'who, as the session said; NULL for a Baseline';
+COMMENT ON COLUMN esync.event.device_id IS 'on which device; NULL: none was named';
+COMMENT ON COLUMN esync.event.db_role IS 'the role that PostgreSQL knows: what counts as proof';
+COMMENT ON COLUMN esync.event.tenant IS 'value of the column that the option tenant names';
+COMMENT ON COLUMN esync.event.client_event_id IS 'the id that the client gave the event';
+COMMENT ON COLUMN esync.event.patch IS 'what the author changed, RFC 6902; [] where the payload is the change';
+COMMENT ON COLUMN esync.event.payload IS 'the row after the event, the last row of a Deleted; NULL where only changes are stored';
+COMMENT ON COLUMN esync.event.meta IS 'what the author added, and moved_to, moved_from, deleted, submit_raw, clock_offset_ms, base_version from esync';
+
+GRANT SELECT ON esync.tracked_table TO PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('esync.table_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.tracked_table', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.tracked_column', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.life', '');
+
+
+----------------------------------------------------------- triggers: capture.c
+
+CREATE FUNCTION esync.capture() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_capture';
+COMMENT ON FUNCTION esync.capture() IS
+'row trigger that writes events; made by esync_enable, executable by all so that owners can add partitions, refuses tables that are not tracked';
+
+CREATE FUNCTION esync.truncate() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_truncate';
+COMMENT ON FUNCTION esync.truncate() IS
+'statement trigger that writes a Deleted event for every row before TRUNCATE; made by esync_enable';
+
+CREATE FUNCTION esync.stamp() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_stamp';
+COMMENT ON FUNCTION esync.stamp() IS
+'row trigger that keeps the columns of the option last_modified; made by esync_enable';
+
+
+------------------------------------- names and plans: lineage.c, tracked.c, key.c
+
+CREATE FUNCTION esync.record_columns(table_id integer, tbl regclass, from_event bigint) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_record_columns';
+COMMENT ON FUNCTION esync.record_columns(integer, regclass, bigint) IS
+'writes the present names of all columns into esync.tracked_column, as true from that event on, where they are not there yet';
+REVOKE ALL ON FUNCTION esync.record_columns(integer, regclass, bigint) FROM PUBLIC;
+
+CREATE FUNCTION esync.present_name(table_id integer, tbl regclass, name name, as_of bigint) RETURNS name
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_present_name';
+COMMENT ON FUNCTION esync.present_name(integer, regclass, name, bigint) IS
+'what the column is called now that bore that name at that event; NULL if it is gone';
+REVOKE ALL ON FUNCTION esync.present_name(integer, regclass, name, bigint) FROM PUBLIC;
+
+CREATE FUNCTION esync.invalidate(tbl regclass) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_invalidate';
+COMMENT ON FUNCTION esync.invalidate(regclass) IS
+'makes every session read the configuration of a table anew';
+REVOKE ALL ON FUNCTION esync.invalidate(regclass) FROM PUBLIC;
+
+CREATE FUNCTION esync.close_leaves() RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_close_leaves';
+COMMENT ON FUNCTION esync.close_leaves() IS
+'gives back what this session holds of the leaves of the stream, so that they can be altered';
+REVOKE ALL ON FUNCTION esync.close_leaves() FROM PUBLIC;
+
+CREATE FUNCTION esync.key_type_fits(type oid, collation_ oid) RETURNS boolean
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_key_type_fits';
+COMMENT ON FUNCTION esync.key_type_fits(oid, oid) IS
+'whether equal values of a type and collation have one canonical text, so that they can be a key';
+
+CREATE FUNCTION esync.aggregate_id(tbl regclass, key text) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_key_canonical';
+COMMENT ON FUNCTION esync.aggregate_id(regclass, text) IS
+'the canonical form of a key of a tracked table, as esync.event.aggregate_id has it';
+
+CREATE FUNCTION esync.key_object(tbl regclass, key text) RETURNS jsonb
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_key_as_object';
+COMMENT ON FUNCTION esync.key_object(regclass, text) IS
+'a key of a tracked table as a JSON object of its columns';
+
+
+------------------------------------------------------------------- switching
+
+CREATE FUNCTION esync.check_table(tbl regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	c pg_class;
+	relative regclass;
+BEGIN
+	SELECT * INTO STRICT c FROM pg_class WHERE oid = tbl;
+	IF c.relnamespace IN ('esync'::regnamespace, 'pg_catalog'::regnamespace, 'pg_toast'::regnamespace)
+		OR c.relnamespace = to_regnamespace('information_schema') THEN
+		RAISE EXCEPTION 'cannot track "%": it belongs to the system or to esync', tbl
+			USING ERRCODE = 'insufficient_privilege', HINT = 'Only tables of users can be tracked.';
+	END IF;
+	IF c.relkind NOT IN ('r', 'p') THEN
+		RAISE EXCEPTION 'cannot track "%": it is not a table', tbl
+			USING ERRCODE = 'wrong_object_type',
+			HINT = 'Views, materialized views and foreign tables have no row triggers that could record; name the tables behind them.';
+	END IF;
+	IF c.relpersistence = 't' THEN
+		RAISE EXCEPTION 'cannot track temporary table "%"', tbl
+			USING ERRCODE = 'feature_not_supported',
+			HINT = 'A temporary table is seen by one session alone.';
+	END IF;
+	SELECT t.relation INTO relative FROM esync.tracked_table t
+	WHERE t.enabled AND t.relation <> tbl
+		AND (t.relation IN (SELECT relid FROM pg_partition_ancestors(tbl))
+			OR tbl IN (SELECT relid FROM pg_partition_ancestors(t.relation)))
+	LIMIT 1;
+	IF relative IS NOT NULL THEN
+		RAISE EXCEPTION 'cannot track "%": its relative "%" is tracked', tbl, relative
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Track the partitioned table itself, or its partitions one by one, not both.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION esync.check_table(regclass) IS 'raises unless it is a table that can be tracked';
+REVOKE ALL ON FUNCTION esync.check_table(regclass) FROM PUBLIC;
+
+CREATE FUNCTION esync.check_columns(tbl regclass, option text, columns name[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	col name;
+BEGIN
+	FOREACH col IN ARRAY columns LOOP
+		IF col IS NULL OR NOT EXISTS (SELECT FROM pg_attribute
+			WHERE attrelid = tbl AND attname = col AND attnum > 0 AND NOT attisdropped) THEN
+			RAISE EXCEPTION 'column "%" of option "%" does not exist in table "%"', col, option, tbl
+				USING ERRCODE = 'undefined_column',
+				HINT = 'Names are taken as they stand in the catalog: fold unquoted ones to lower case yourself.';
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION esync.check_columns(regclass, text, name[]) IS
+'raises unless every name is a column of the table';
+REVOKE ALL ON FUNCTION esync.check_columns(regclass, text, name[]) FROM PUBLIC;
+
+CREATE FUNCTION esync.find_key(tbl regclass, key name[]) RETURNS name[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	result name[];
+	col record;
+BEGIN
+	IF key IS NULL THEN
+		SELECT array_agg(a.attname ORDER BY k.place) INTO result
+		FROM pg_index i
+		CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, place)
+		JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+		WHERE i.indrelid = tbl AND i.indisprimary AND i.indimmediate AND k.place <= i.indnkeyatts;
+		IF result IS NULL THEN
+			RAISE EXCEPTION 'table "%" has no primary key', tbl
+				USING ERRCODE = 'YS002', DETAIL = 'Without a key no row can be told from another; a deferrable one does not count.',
+				HINT = 'Add one, or name the columns of an index fit for REPLICA IDENTITY USING INDEX with the option key.';
+		END IF;
+	ELSE
+		PERFORM esync.check_columns(tbl, 'key', key);
+		result := key;
+		IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = tbl AND attname = ANY (key) AND NOT attnotnull)
+			OR (SELECT relkind = 'r' FROM pg_class WHERE oid = tbl) AND NOT EXISTS (
+			SELECT FROM pg_index i
+			WHERE i.indrelid = tbl AND i.indisunique AND i.indimmediate AND i.indisvalid
+				AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = cardinality(key)
+				AND NOT EXISTS (
+					SELECT FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, place)
+					JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+					WHERE k.place <= i.indnkeyatts AND a.attname <> ALL (key)))
+			OR cardinality(key) = 0
+			OR cardinality(key) <> (SELECT count(DISTINCT n) FROM unnest(key) AS n) THEN
+			RAISE EXCEPTION 'option "key" does not name the columns of a fit index of table "%"', tbl
+				USING ERRCODE = 'YS002', DETAIL = format('Given is: %s.', array_to_string(key, ', ')),
+				HINT = 'The columns must be NOT NULL and have a unique index that is not partial, not deferrable and has no expressions; on a partitioned table NOT NULL is enough if you vouch for uniqueness.';
+		END IF;
+	END IF;
+	FOR col IN
+		SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type
+		FROM pg_attribute a
+		WHERE a.attrelid = tbl AND a.attname = ANY (result)
+			AND NOT esync.key_type_fits(a.atttypid, a.attcollation)
+	LOOP
+		RAISE EXCEPTION 'column "%" of type % cannot be part of a key', col.attname, col.type
+			USING ERRCODE = 'YS002', DETAIL = 'Two of its values may be equal and yet differ, so a row would have two names in the stream.',
+			HINT = 'Use the option key with other columns; numbers, uuid, dates, enums and text with a deterministic collation fit.';
+	END LOOP;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION esync.find_key(regclass, name[]) IS
+'the key columns of a table: those given, or the primary key; raises where they cannot name rows';
+REVOKE ALL ON FUNCTION esync.find_key(regclass, name[]) FROM PUBLIC;
+
+CREATE FUNCTION esync.check_options(tbl regclass, o esync.tracked_table) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	clash record;
+	col name;
+BEGIN
+	IF o.mode <> 'events' THEN
+		RAISE EXCEPTION 'invalid mode "%"', o.mode
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'The mode is ''events''.';
+	END IF;
+	IF o.payload NOT IN ('full', 'changes') THEN
+		RAISE EXCEPTION 'invalid payload "%"', o.payload
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'The payload is ''full'' or ''changes''.';
+	END IF;
+	IF o.aggregate_type = '' THEN
+		RAISE EXCEPTION 'aggregate_type must not be empty' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF EXISTS (SELECT FROM esync.tracked_table t
+		WHERE t.aggregate_type = o.aggregate_type AND t.relation <> tbl) THEN
+		RAISE EXCEPTION 'aggregate_type "%" is taken by another tracked table', o.aggregate_type
+			USING ERRCODE = 'unique_violation', HINT = 'Give the table another one with the option aggregate_type.';
+	END IF;
+	IF o.retention <= interval '0' THEN
+		RAISE EXCEPTION 'retention must be positive' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	PERFORM esync.check_columns(tbl, 'exclude', o.exclude),
+		esync.check_columns(tbl, 'mask', o.mask),
+		esync.check_columns(tbl, 'last_modified', o.last_modified),
+		esync.check_columns(tbl, 'tombstone', CASE WHEN o.tombstone IS NULL THEN '{}' ELSE ARRAY[o.tombstone] END),
+		esync.check_columns(tbl, 'tenant', CASE WHEN o.tenant IS NULL THEN '{}' ELSE ARRAY[o.tenant] END);
+	FOREACH col IN ARRAY o.last_modified || CASE WHEN o.tombstone IS NULL THEN '{}' ELSE ARRAY[o.tombstone] END LOOP
+		IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = tbl AND attname = col
+			AND atttypid = 'timestamptz'::regtype AND attgenerated = '') THEN
+			RAISE EXCEPTION 'column "%" cannot serve as % of table "%"', col,
+				CASE WHEN col = o.tombstone THEN 'tombstone' ELSE 'last_modified' END, tbl
+				USING ERRCODE = 'datatype_mismatch', HINT = 'It must be an ordinary column of type timestamp with time zone.';
+		END IF;
+	END LOOP;
+	IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = tbl AND attname = o.tombstone AND attnotnull) THEN
+		RAISE EXCEPTION 'column "%" cannot serve as tombstone of table "%"', o.tombstone, tbl
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'It must be nullable: NULL says that the row lives.';
+	END IF;
+	-- a column plays one part; only tenant may go with key
+	SELECT col.n AS name, string_agg(r.part, ' and ' ORDER BY r.part) AS parts INTO clash
+	FROM (VALUES ('key', o.key_columns), ('exclude', o.exclude), ('mask', o.mask), ('last_modified', o.last_modified),
+		('tombstone', ARRAY[o.tombstone]), ('tenant', ARRAY[o.tenant])) AS r (part, names)
+	CROSS JOIN LATERAL (SELECT DISTINCT unnest(r.names)) AS col (n)
+	WHERE col.n IS NOT NULL
+	GROUP BY col.n
+	HAVING count(*) > 1 AND string_agg(r.part, ' and ' ORDER BY r.part) <> 'key and tenant'
+	LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'options contradict each other: column "%" is %', clash.name, clash.parts
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the column in one of these options alone.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION esync.check_options(regclass, esync.tracked_table) IS
+'raises unless the options fit the table and each other';
+REVOKE ALL ON FUNCTION esync.check_options(regclass, esync.tracked_table) FROM PUBLIC;
+
+CREATE FUNCTION esync.make_leaf(table_id integer) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	leaf text := format('event_%s', table_id);
+BEGIN
+	IF to_regclass('esync.' || leaf) IS NOT NULL THEN
+		RETURN;
+	END IF;
+	-- stand-alone first, then attached: no ACCESS EXCLUSIVE lock on the parent
+	EXECUTE format('CREATE TABLE esync.%I (LIKE esync.event, CONSTRAINT attaching CHECK (table_id = %s))', leaf, table_id);
+	IF 'lz4' = ANY (SELECT unnest(enumvals) FROM pg_settings WHERE name = 'default_toast_compression') THEN
+		EXECUTE format('ALTER TABLE esync.%I ALTER COLUMN payload SET COMPRESSION lz4, ALTER COLUMN patch SET COMPRESSION lz4', leaf);
+	END IF;
+	EXECUTE format('CREATE UNIQUE INDEX ON esync.%I (aggregate_id, version)', leaf);
+	EXECUTE format('CREATE INDEX ON esync.%I (xid, event_id)', leaf);
+	EXECUTE format('CREATE INDEX ON esync.%I USING brin (event_id)', leaf);
+	EXECUTE format('ALTER TABLE esync.event ATTACH PARTITION esync.%I FOR VALUES IN (%s)', leaf, table_id);
+	EXECUTE format('ALTER TABLE esync.%I DROP CONSTRAINT attaching', leaf);
+	EXECUTE format('COMMENT ON TABLE esync.%I IS %L', leaf,
+		format('events of the table that esync.tracked_table names with table_id %s', table_id));
+END
+$$;
+COMMENT ON FUNCTION esync.make_leaf(integer) IS 'makes the leaf of the stream for a tracked table, if it is not there';
+REVOKE ALL ON FUNCTION esync.make_leaf(integer) FROM PUBLIC;
+
+CREATE FUNCTION esync.make_trigger(rel regclass, name name, definition text, function regprocedure) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	present pg_trigger;
+BEGIN
+	SELECT * INTO present FROM pg_trigger WHERE tgrelid = rel AND tgname = make_trigger.name;
+	IF NOT FOUND THEN
+		EXECUTE format('CREATE TRIGGER %I %s ON %s %s EXECUTE FUNCTION %s', name,
+			split_part(definition, ' FOR ', 1), rel, 'FOR ' || split_part(definition, ' FOR ', 2), function);
+	ELSIF present.tgfoid <> function THEN
+		RAISE EXCEPTION 'table "%" has a trigger "%" that is not of esync', rel, name
+			USING ERRCODE = 'duplicate_object', HINT = 'Rename or drop it.';
+	ELSIF present.tgenabled IN ('D', 'R') THEN
+		EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', rel, name);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION esync.make_trigger(regclass, name, text, regprocedure) IS
+'makes one trigger of esync, or switches it on where it is disabled';
+REVOKE ALL ON FUNCTION esync.make_trigger(regclass, name, text, regprocedure) FROM PUBLIC;
+
+CREATE FUNCTION esync.drop_trigger(rel regclass, name name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = rel AND t.tgname = drop_trigger.name) THEN
+		EXECUTE format('DROP TRIGGER %I ON %s', name, rel);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION esync.drop_trigger(regclass, name) IS 'drops one trigger of esync, if it is there';
+REVOKE ALL ON FUNCTION esync.drop_trigger(regclass, name) FROM PUBLIC;
+
+CREATE FUNCTION esync.make_triggers(tbl regclass, stamped boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	rel regclass;
+BEGIN
+	PERFORM esync.make_trigger(tbl, '0_esync_capture', 'AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW', 'esync.capture()');
+	IF stamped THEN
+		PERFORM esync.make_trigger(tbl, '~_esync_stamp', 'BEFORE INSERT OR UPDATE FOR EACH ROW', 'esync.stamp()');
+	ELSE
+		PERFORM esync.drop_trigger(tbl, '~_esync_stamp');
+	END IF;
+	-- statement triggers are not cloned to partitions
+	FOR rel IN SELECT tbl UNION SELECT relid FROM pg_partition_tree(tbl) JOIN pg_class ON oid = relid WHERE relkind IN ('r', 'p') LOOP
+		PERFORM esync.make_trigger(rel, '0_esync_truncate', 'BEFORE TRUNCATE FOR EACH STATEMENT', 'esync.truncate()');
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION esync.make_triggers(regclass, boolean) IS 'makes the triggers of a tracked table that are missing';
+REVOKE ALL ON FUNCTION esync.make_triggers(regclass, boolean) FROM PUBLIC;
+
+CREATE FUNCTION esync.present_names(o esync.tracked_table, names name[]) RETURNS name[]
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce(array_agg(p.name ORDER BY n.place) FILTER (WHERE p.name IS NOT NULL), '{}')
+FROM unnest(names) WITH ORDINALITY AS n (name, place),
+	LATERAL esync.present_name(o.table_id, o.relation, n.name, o.options_as_of) AS p (name)
+$$;
+COMMENT ON FUNCTION esync.present_names(esync.tracked_table, name[]) IS
+'what the columns that an option names are called now; those that are gone are left out';
+REVOKE ALL ON FUNCTION esync.present_names(esync.tracked_table, name[]) FROM PUBLIC;
+
+CREATE FUNCTION esync.enable_table(tbl regclass, mode text, payload text, aggregate_type text,
+	exclude name[], mask name[], last_modified name[], tombstone name, tenant name, sql_merge boolean,
+	on_conflict text, groups jsonb, json_merge name[], links jsonb, retention interval, baseline boolean,
+	notify boolean, key name[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	o esync.tracked_table;
+	option text;
+	is_new boolean;
+BEGIN
+	FOR option IN SELECT u.name FROM (VALUES ('sql_merge', sql_merge IS NOT NULL), ('on_conflict', on_conflict IS NOT NULL),
+		('groups', groups IS NOT NULL), ('json_merge', json_merge IS NOT NULL), ('links', links IS NOT NULL),
+		('mode => ''last_modified''', mode = 'last_modified')) AS u (name, given) WHERE u.given LOOP
+		RAISE EXCEPTION 'option % is not supported by this version of esync', option
+			USING ERRCODE = 'feature_not_supported', HINT = 'It belongs to the merging of offline edits, which this version does not do. Leave it out.';
+	END LOOP;
+	PERFORM esync.check_table(tbl);
+	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', tbl);
+	SELECT * INTO o FROM esync.tracked_table t WHERE t.relation = tbl;
+	is_new := NOT FOUND;
+	IF is_new THEN
+		o.table_id := nextval('esync.table_id_seq');
+		o.relation := tbl;
+		o.mode := 'events';
+		o.payload := 'full';
+		o.exclude := '{}';
+		o.mask := '{}';
+		o.last_modified := '{}';
+		o.notify := false;
+		o.since := clock_timestamp();
+		SELECT relname INTO o.aggregate_type FROM pg_class WHERE oid = tbl;
+	ELSE
+		o.exclude := esync.present_names(o, o.exclude);
+		o.mask := esync.present_names(o, o.mask);
+		o.last_modified := esync.present_names(o, o.last_modified);
+		o.key := CASE WHEN o.key IS NOT NULL THEN esync.present_names(o, o.key) END;
+		o.tombstone := (esync.present_names(o, ARRAY[o.tombstone]))[1];
+		o.tenant := (esync.present_names(o, ARRAY[o.tenant]))[1];
+	END IF;
+	SELECT n.nspname, c.relname INTO o.schema_name, o.table_name
+	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tbl;
+	o.enabled := true;
+	o.mode := coalesce(mode, o.mode);
+	o.payload := coalesce(payload, o.payload);
+	o.aggregate_type := coalesce(aggregate_type, o.aggregate_type);
+	o.exclude := coalesce(exclude, o.exclude);
+	o.mask := coalesce(mask, o.mask);
+	o.last_modified := coalesce(last_modified, o.last_modified);
+	o.tombstone := nullif(coalesce(tombstone, o.tombstone), '');
+	o.tenant := nullif(coalesce(tenant, o.tenant), '');
+	o.retention := nullif(coalesce(retention, o.retention), interval '0');
+	o.notify := coalesce(notify, o.notify);
+	o.key := nullif(coalesce(key, o.key), '{}');
+	o.key_columns := esync.find_key(tbl, o.key);
+	PERFORM esync.check_options(tbl, o);
+	o.options_as_of := nextval('esync.event_id_seq');
+	PERFORM esync.record_columns(o.table_id, tbl, o.options_as_of);
+	DELETE FROM esync.tracked_table t WHERE t.table_id = o.table_id;
+	INSERT INTO esync.tracked_table SELECT o.*;
+	PERFORM esync.make_leaf(o.table_id), esync.make_triggers(tbl, o.last_modified <> '{}'), esync.invalidate(tbl);
+END
+$$;
+COMMENT ON FUNCTION esync.enable_table(regclass, text, text, text, name[], name[], name[], name, name, boolean,
+	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) IS
+'the work of esync_enable, run as the owner of the extension';
+REVOKE ALL ON FUNCTION esync.enable_table(regclass, text, text, text, name[], name[], name[], name, name, boolean,
+	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.esync_enable(tbl regclass, mode text DEFAULT NULL, payload text DEFAULT NULL,
+	aggregate_type text DEFAULT NULL, exclude name[] DEFAULT NULL, mask name[] DEFAULT NULL,
+	last_modified name[] DEFAULT NULL, tombstone name DEFAULT NULL, tenant name DEFAULT NULL,
+	sql_merge boolean DEFAULT NULL, on_conflict text DEFAULT NULL, groups jsonb DEFAULT NULL,
+	json_merge name[] DEFAULT NULL, links jsonb DEFAULT NULL, retention interval DEFAULT NULL,
+	baseline boolean DEFAULT NULL, notify boolean DEFAULT NULL, key name[] DEFAULT NULL) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_enable_table';
+COMMENT ON FUNCTION @extschema@.esync_enable(regclass, text, text, text, name[], name[], name[], name, name, boolean,
+	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) IS
+'begins to record the changes of a table, or changes its options: those not given keep their value ('''' clears tombstone and tenant, ''0'' retention, ''{}'' key); takes the lock of CREATE TRIGGER; the caller must own the table';
+REVOKE ALL ON FUNCTION @extschema@.esync_enable(regclass, text, text, text, name[], name[], name[], name, name, boolean,
+	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) FROM PUBLIC;
+
+CREATE FUNCTION esync.disable_table(tbl regclass, drop_history boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	o esync.tracked_table;
+	rel regclass;
+BEGIN
+	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', tbl);
+	SELECT * INTO o FROM esync.tracked_table t WHERE t.relation = tbl;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'table "%" is not tracked', tbl USING ERRCODE = 'YS001',
+			HINT = 'SELECT * FROM esync_status() lists the tables that are.';
+	END IF;
+	PERFORM esync.close_leaves();
+	PERFORM esync.drop_trigger(tbl, '0_esync_capture'), esync.drop_trigger(tbl, '~_esync_stamp');
+	FOR rel IN SELECT tbl UNION SELECT relid FROM pg_partition_tree(tbl) JOIN pg_class ON oid = relid WHERE relkind IN ('r', 'p') LOOP
+		PERFORM esync.drop_trigger(rel, '0_esync_truncate');
+	END LOOP;
+	IF drop_history THEN
+		EXECUTE format('DROP TABLE IF EXISTS esync.%I', format('event_%s', o.table_id));
+		DELETE FROM esync.tracked_column t WHERE t.table_id = o.table_id;
+		DELETE FROM esync.tracked_table t WHERE t.table_id = o.table_id;
+	ELSE
+		UPDATE esync.tracked_table t SET enabled = false WHERE t.table_id = o.table_id;
+	END IF;
+	PERFORM esync.invalidate(tbl);
+END
+$$;
+COMMENT ON FUNCTION esync.disable_table(regclass, boolean) IS
+'the work of esync_disable, run as the owner of the extension';
+REVOKE ALL ON FUNCTION esync.disable_table(regclass, boolean) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.esync_disable(tbl regclass, drop_history boolean DEFAULT false) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_disable_table';
+COMMENT ON FUNCTION @extschema@.esync_disable(regclass, boolean) IS
+'stops recording the changes of a table: its triggers go, its history stays unless drop_history; esync_enable goes on where it stopped; the caller must own the table';
+REVOKE ALL ON FUNCTION @extschema@.esync_disable(regclass, boolean) FROM PUBLIC;
+
+CREATE FUNCTION esync.table_dropped() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	UPDATE esync.tracked_table t
+	SET relation = NULL, enabled = false, schema_name = d.schema_name, table_name = d.object_name
+	FROM pg_event_trigger_dropped_objects() AS d
+	WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND t.relation = d.objid;
+END
+$$;
+COMMENT ON FUNCTION esync.table_dropped() IS
+'keeps the configuration of a dropped table readable and dumpable: its OID must not be restored as another table''s';
+REVOKE ALL ON FUNCTION esync.table_dropped() FROM PUBLIC;
+
+CREATE EVENT TRIGGER esync_table_dropped ON sql_drop
+	WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
+	EXECUTE FUNCTION esync.table_dropped();
+COMMENT ON EVENT TRIGGER esync_table_dropped IS 'marks a tracked table as dropped in esync.tracked_table';
+
+
+----------------------------------------------------------- who and when: context.c
+
+CREATE FUNCTION @extschema@.esync_context(user_id text DEFAULT NULL, device_id text DEFAULT NULL,
+	branch_timestamp timestamptz DEFAULT NULL, submit_timestamp timestamptz DEFAULT NULL,
+	sent_at timestamptz DEFAULT NULL, base_version bigint DEFAULT NULL, meta jsonb DEFAULT NULL) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_context';
+COMMENT ON FUNCTION @extschema@.esync_context(text, text, timestamptz, timestamptz, timestamptz, bigint, jsonb) IS
+'says who makes the changes of this transaction, on which device, when a copy was taken (branch) and when it was saved (submit); sent_at is the device''s clock as the request left, by which submit is corrected; NULL clears; sets esync.user_id and so on, local to the transaction';
+
+
+--------------------------------------------------------------------- replay
+
+CREATE FUNCTION @extschema@.esync_replay(tbl regclass, key "any",
+	as_of timestamptz DEFAULT NULL, known_at timestamptz DEFAULT NULL)
+RETURNS TABLE (event_id bigint, version bigint, event_type text,
+	effective_timestamp timestamptz, patch jsonb, state jsonb)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_replay_any';
+COMMENT ON FUNCTION @extschema@.esync_replay(regclass, "any", timestamptz, timestamptz) IS
+'the state of a row after each of its events, in submit order; only what was saved until as_of, and had reached the server at known_at';
+
+CREATE FUNCTION @extschema@.esync_replay(tbl regclass, key text,
+	as_of timestamptz DEFAULT NULL, known_at timestamptz DEFAULT NULL)
+RETURNS TABLE (event_id bigint, version bigint, event_type text,
+	effective_timestamp timestamptz, patch jsonb, state jsonb)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_replay_text';
+COMMENT ON FUNCTION @extschema@.esync_replay(regclass, text, timestamptz, timestamptz) IS
+'the state of a row after each of its events, in submit order; key as text';
+
+CREATE FUNCTION @extschema@.esync_state(tbl regclass, key "any",
+	as_of timestamptz DEFAULT NULL, known_at timestamptz DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_state_any';
+COMMENT ON FUNCTION @extschema@.esync_state(regclass, "any", timestamptz, timestamptz) IS
+'a row by its events: only what was saved until as_of, and had reached the server at known_at; NULL where there was no row';
+
+CREATE FUNCTION @extschema@.esync_state(tbl regclass, key text,
+	as_of timestamptz DEFAULT NULL, known_at timestamptz DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_state_text';
+COMMENT ON FUNCTION @extschema@.esync_state(regclass, text, timestamptz, timestamptz) IS
+'a row by its events, bounded on both axes; key as text';
+
+CREATE FUNCTION @extschema@.esync_as_of(tbl anyelement,
+	as_of timestamptz, known_at timestamptz DEFAULT NULL)
+RETURNS SETOF anyelement
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_as_of';
+COMMENT ON FUNCTION @extschema@.esync_as_of(anyelement, timestamptz, timestamptz) IS
+'all rows of a table as they were, by their events; the table is named by a value of its row type, such as NULL::schema.name';
+
+--------------------------------------------------------------------- verify
+
+CREATE FUNCTION @extschema@.esync_verify(tbl regclass, key text DEFAULT NULL)
+RETURNS TABLE (aggregate_id text, problem text, detail jsonb)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_verify';
+COMMENT ON FUNCTION @extschema@.esync_verify(regclass, text) IS
+'what is wrong between a table, its triggers and its stream, or one row of it; empty when all is well';
+
+
+---------------------------------------------------- fields and events over time: history.c, timeline.c
+
+CREATE FUNCTION @extschema@.field_history(tbl regclass, key "any", field name DEFAULT NULL)
+RETURNS TABLE (
+	field text, version bigint, event_id bigint, event_type text, value jsonb, previous_value jsonb,
+	user_id text, device_id text, branch_timestamp timestamptz, submit_timestamp timestamptz,
+	commit_timestamp timestamptz, effective_timestamp timestamptz, status text)
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_field_history_any';
+COMMENT ON FUNCTION @extschema@.field_history(regclass, "any", name) IS
+'who set which field of a row to what, one row an edit: field by field in column order, the newest by effective order first; a row with field NULL took the row as a whole, or gave it back';
+
+CREATE FUNCTION @extschema@.field_history(tbl regclass, key text, field name DEFAULT NULL)
+RETURNS TABLE (
+	field text, version bigint, event_id bigint, event_type text, value jsonb, previous_value jsonb,
+	user_id text, device_id text, branch_timestamp timestamptz, submit_timestamp timestamptz,
+	commit_timestamp timestamptz, effective_timestamp timestamptz, status text)
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_field_history_text';
+COMMENT ON FUNCTION @extschema@.field_history(regclass, text, name) IS
+'who set which field of a row to what, one row an edit: field by field in column order, the newest by effective order first; a row with field NULL took the row as a whole, or gave it back';
+
+CREATE FUNCTION @extschema@.esync_history(tbl regclass, key "any")
+RETURNS TABLE (
+	event_id bigint, version bigint, event_type text, base_version bigint, patch jsonb, payload jsonb,
+	user_id text, device_id text, branch_timestamp timestamptz, submit_timestamp timestamptz,
+	commit_timestamp timestamptz, effective_timestamp timestamptz, meta jsonb)
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_history_any';
+COMMENT ON FUNCTION @extschema@.esync_history(regclass, "any") IS
+'all events of a row, oldest version first, those under a former key before; payload is the row after the event, of a hard delete the row that it took';
+
+CREATE FUNCTION @extschema@.esync_history(tbl regclass, key text)
+RETURNS TABLE (
+	event_id bigint, version bigint, event_type text, base_version bigint, patch jsonb, payload jsonb,
+	user_id text, device_id text, branch_timestamp timestamptz, submit_timestamp timestamptz,
+	commit_timestamp timestamptz, effective_timestamp timestamptz, meta jsonb)
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_history_text';
+COMMENT ON FUNCTION @extschema@.esync_history(regclass, text) IS
+'all events of a row, oldest version first, those under a former key before; payload is the row after the event, of a hard delete the row that it took';
+
+CREATE FUNCTION @extschema@.esync_timeline(tbl regclass, key "any")
+RETURNS TABLE (
+	at timestamptz, moment text, lane int, event_id bigint, event_type text, user_id text,
+	device_id text, patch jsonb)
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_timeline_any';
+COMMENT ON FUNCTION @extschema@.esync_timeline(regclass, "any") IS
+'branch, submit and commit moments of all events of a row, in time; commits lie on lane 0 and bear the patch, what went before a commit lies on the lane of its author; an event whose three moments are one, and a Baseline, has its commit alone';
+
+CREATE FUNCTION @extschema@.esync_timeline(tbl regclass, key text)
+RETURNS TABLE (
+	at timestamptz, moment text, lane int, event_id bigint, event_type text, user_id text,
+	device_id text, patch jsonb)
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_timeline_text';
+COMMENT ON FUNCTION @extschema@.esync_timeline(regclass, text) IS
+'branch, submit and commit moments of all events of a row, in time; commits lie on lane 0 and bear the patch, what went before a commit lies on the lane of its author; an event whose three moments are one, and a Baseline, has its commit alone';
+
+CREATE FUNCTION esync.row_head(tbl regclass, key text)
+RETURNS jsonb
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_row_head';
+COMMENT ON FUNCTION esync.row_head(regclass, text) IS
+'the first members of esync_row: table, key, version, deleted, and row unless row policies hide it; NULL for what is neither event nor row';
+
+CREATE FUNCTION @extschema@.esync_row(tbl regclass, key text)
+RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+SET "TimeZone" TO 'UTC'
+AS $$
+SELECT CASE WHEN head.doc OPERATOR(pg_catalog.?) 'row' THEN
+	head.doc OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
+	'fields', COALESCE((
+		SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+				'field', COALESCE(member.name, track.field),
+				'current_value', COALESCE(head.doc OPERATOR(pg_catalog.->) 'row'
+						OPERATOR(pg_catalog.->) COALESCE(member.name, track.field),
+					track.bars OPERATOR(pg_catalog.->) 0 OPERATOR(pg_catalog.->) 'value'),
+				'history', COALESCE(track.bars, '[]'::pg_catalog.jsonb))
+			ORDER BY a.attnum, track.place)
+		FROM (
+			SELECT h.field, pg_catalog.min(h.place) AS place,
+				pg_catalog.jsonb_agg(pg_catalog.to_jsonb(h) OPERATOR(pg_catalog.-) 'place'
+					ORDER BY h.place) AS bars
+			FROM @extschema@.field_history($1, $2) WITH ORDINALITY AS h (field, version, event_id,
+				event_type, value, previous_value, user_id, device_id, branch_timestamp,
+				submit_timestamp, commit_timestamp, effective_timestamp, status, place)
+			WHERE h.field IS NOT NULL
+			GROUP BY h.field) AS track
+		FULL JOIN pg_catalog.jsonb_object_keys(
+			CASE pg_catalog.jsonb_typeof(head.doc OPERATOR(pg_catalog.->) 'row')
+			WHEN 'object' THEN head.doc OPERATOR(pg_catalog.->) 'row' ELSE '{}' END) AS member (name)
+			ON member.name OPERATOR(pg_catalog.=) track.field
+		LEFT JOIN pg_catalog.pg_attribute AS a
+			ON a.attrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND NOT a.attisdropped
+				AND a.attname OPERATOR(pg_catalog.=) COALESCE(member.name, track.field)), '[]'),
+	'timeline', COALESCE((
+		SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(h) OPERATOR(pg_catalog.-) 'payload'
+				OPERATOR(pg_catalog.-) 'place' ORDER BY h.place)
+		FROM @extschema@.esync_history($1, $2) WITH ORDINALITY AS h (event_id, version, event_type,
+			base_version, patch, payload, user_id, device_id, branch_timestamp, submit_timestamp,
+			commit_timestamp, effective_timestamp, meta, place)), '[]'),
+	'conflicts', '[]'::pg_catalog.jsonb,
+	'drift', CASE WHEN pg_catalog.has_table_privilege($1, 'SELECT') THEN COALESCE((
+		SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(v) ORDER BY v.problem, v.detail)
+		FROM @extschema@.esync_verify($1, $2) AS v), '[]') ELSE '[]' END)
+	ELSE head.doc END
+FROM esync.row_head($1, $2) AS head (doc)
+$$;
+COMMENT ON FUNCTION @extschema@.esync_row(regclass, text) IS
+'all that there is to know about one row, in one document: the row, its fields with their history, its events, and what esync_verify says of it; NULL for what is neither event nor row';
+
+
+----------------------------------------------------- lanes drawn as text: graph.c
+
+CREATE FUNCTION @extschema@.esync_graph(tbl regclass, key "any", color boolean DEFAULT false)
+RETURNS SETOF text
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_graph_any';
+COMMENT ON FUNCTION @extschema@.esync_graph(regclass, "any", boolean) IS
+'the lanes of a row as text, newest first, as git log --graph draws branches: * a commit on the line of the server, o an authors branch or submit moment; times are UTC; color adds ANSI escapes';
+
+CREATE FUNCTION @extschema@.esync_graph(tbl regclass, key text, color boolean DEFAULT false)
+RETURNS SETOF text
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_graph_text';
+COMMENT ON FUNCTION @extschema@.esync_graph(regclass, text, boolean) IS
+'the lanes of a row as text, newest first, as git log --graph draws branches: * a commit on the line of the server, o an authors branch or submit moment; times are UTC; color adds ANSI escapes';
+
+
+------------------------------------------------------------------------ status
+
+CREATE FUNCTION esync.leaf_stats(tbl regclass, OUT events bigint, OUT aggregates bigint, OUT bytes bigint,
+	OUT oldest timestamptz, OUT newest timestamptz) RETURNS record
+LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'esync_leaf_stats';
+COMMENT ON FUNCTION esync.leaf_stats(regclass) IS
+'counts the events of a tracked table by reading its leaf, and their bytes with indexes; NULLs for a caller who may not read the table';
+
+CREATE FUNCTION @extschema@.esync_status() RETURNS TABLE (tbl regclass, mode text, enabled boolean, events bigint,
+	aggregates bigint, bytes bigint, oldest timestamptz, newest timestamptz, open_conflicts bigint, rejected bigint,
+	options jsonb)
+LANGUAGE sql STABLE AS $$
+SELECT t.relation, t.mode, t.enabled, s.events, s.aggregates, s.bytes, s.oldest, s.newest,
+	0::pg_catalog.int8, 0::pg_catalog.int8,
+	pg_catalog.jsonb_build_object('table_id', t.table_id, 'schema', t.schema_name, 'table', t.table_name,
+		'aggregate_type', t.aggregate_type, 'payload', t.payload, 'key', t.key_columns, 'exclude', t.exclude,
+		'mask', t.mask, 'last_modified', t.last_modified, 'tombstone', t.tombstone, 'tenant', t.tenant,
+		'notify', t.notify, 'retention', t.retention, 'since', t.since)
+FROM esync.tracked_table AS t
+LEFT JOIN LATERAL esync.leaf_stats(t.relation) AS s ON true
+ORDER BY t.relation IS NULL, t.schema_name, t.table_name, t.table_id
+$$;
+COMMENT ON FUNCTION @extschema@.esync_status() IS
+'one row a tracked table, disabled and dropped ones included (tbl NULL): how many events of how many rows, their bytes with indexes, and the options in force; reads the whole stream to count it';

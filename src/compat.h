@@ -1,0 +1,66 @@
+/*
+ * compat.h: the only file that knows server versions.
+ *
+ * Everything is shimmed toward the newest API: code elsewhere is written as
+ * for PostgreSQL 18, and what older servers lack is defined here.
+ */
+#ifndef ESYNC_COMPAT_H
+#define ESYNC_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "esync needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* 16 (afbfc02983): one ownership check for every class of object */
+#if PG_VERSION_NUM < 160000
+#define object_ownercheck(classid, objectid, roleid) \
+	pg_class_ownercheck(objectid, roleid)
+#endif
+
+/* 16 (19d8e2308b): ExecInsertIndexTuples can be told to touch BRIN alone */
+#if PG_VERSION_NUM < 160000
+#define esync_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
+#else
+#define esync_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false)
+#endif
+
+#include "access/genam.h"
+
+/* 18 (0fbceae841): index scans take a place for their instrumentation */
+#if PG_VERSION_NUM < 180000
+#define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys) \
+	index_beginscan(heap, index, snapshot, nkeys, norderbys)
+#endif
+
+/* 17 (ab355e3a88): a backend's local transaction id moved */
+#if PG_VERSION_NUM < 170000
+#define esync_my_lxid (MyProc->lxid)
+#else
+#define esync_my_lxid (MyProc->vxid.lxid)
+#endif
+
+/* 18 (8f2e6c76c1 and others): Abs() is gone from c.h; 15 lacks FullTransactionIdGetDatum */
+#ifndef Abs
+#define Abs(x) ((x) >= 0 ? (x) : -(x))
+#endif
+
+/* 18: the module can say its own name and version */
+#if PG_VERSION_NUM >= 180000
+#define ESYNC_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "esync", .version = ESYNC_VERSION)
+#else
+#define ESYNC_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* 18: generated columns may be virtual; before, all are stored */
+#ifndef ATTRIBUTE_GENERATED_VIRTUAL
+#define ATTRIBUTE_GENERATED_VIRTUAL 'v'
+#endif
+
+#endif							/* ESYNC_COMPAT_H */

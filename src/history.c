@@ -1,0 +1,871 @@
+/*
+ * history.c: fields and events over time: field_history, esync_history, and
+ * the head of esync_row.
+ *
+ * A field's track is read in effective order, a row's events in commit order.
+ * Functions run as their caller: what it may not read of the tracked table
+ * it does not get here either.  Everything lives in the caller's context,
+ * which the executor resets; values point into the events.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+#include "esync.h"
+#include "esync_event.h"
+#include "esync_history.h"
+
+/* a path longer than this names no column, however it is escaped */
+#define PATH_MAX_LEN	(2 * NAMEDATALEN + 1)
+
+/* one register while the events are walked in effective order */
+typedef struct Track
+{
+	bool		shown;			/* the field has bars that the caller may see */
+	bool		known;			/* something was set, or stood there by default */
+	int			bar;			/* the winner's; -1: it has none */
+	JsonbValue	value;
+} Track;
+
+/* the walk that makes bars of edits */
+typedef struct BarWalk
+{
+	EsyncReading *reading;
+	EsyncBars  *bars;
+	Track	   *tracks;			/* one a field */
+	int			field;			/* the only one asked for, or ESYNC_ALL_FIELDS */
+	bool		born;			/* an event lies before the one at hand */
+	bool		gone;			/* the row was taken as a whole */
+	int			delete_bar;		/* the delete register's winner; -1: it has no bar */
+} BarWalk;
+
+static void walk_event(BarWalk *walk, int index);
+static void walk_defaults(BarWalk *walk);
+static void walk_payload(BarWalk *walk, int index);
+static void walk_patch(BarWalk *walk, int index);
+static void walk_delete_register(BarWalk *walk, int index);
+
+/* ------------------------------------------------------ opening a reading */
+
+/*
+ * Takes (tbl, key) from a function's first two arguments, asks the caller's
+ * rights, and reads the events, as much of each as is wanted.  False where an
+ * argument is NULL.  Holds a lock on the table, so that its plan stays.
+ */
+bool
+esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncWant want,
+				   EsyncReading *reading)
+{
+	EsyncBounds unbounded = {DT_NOEND, DT_NOEND};
+	EsyncTracked *t;
+	Datum	   *key;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		return false;
+
+	LockRelationOid(PG_GETARG_OID(0), AccessShareLock);
+	reading->tracked = t = esync_tracked_need(PG_GETARG_OID(0));
+	esync_rights_read(t, &reading->rights);
+
+	reading->key = key = palloc(sizeof(Datum) * t->nkeys);
+	if (key_is_text)
+		reading->aggregate_id = esync_key_from_text(t, PG_GETARG_TEXT_PP(1), key);
+	else
+		reading->aggregate_id =
+			esync_key_from_any(t, PG_GETARG_DATUM(1),
+							   get_fn_expr_argtype(fcinfo->flinfo, 1), key);
+
+	reading->rls_hidden = reading->rights.rls && !esync_rights_row(t, key);
+	reading->events = esync_stream_read_for(t, reading->aggregate_id, &unbounded,
+											GetActiveSnapshot(), true, want);
+	return true;
+}
+
+/* ------------------------------------------------- edits, as bars of tracks */
+
+/* For qsort_arg: indexes of events, by effective order. */
+static int
+compare_effective(const void *a, const void *b, void *arg)
+{
+	const EsyncStamp *stamps = arg;
+
+	return esync_stamp_cmp(&stamps[*(const int *) a], &stamps[*(const int *) b]);
+}
+
+/* Indexes of the events in ascending effective order. */
+static int *
+effective_order(const EsyncEvents *events)
+{
+	EsyncStamp *stamps = palloc(sizeof(EsyncStamp) * Max(events->n, 1));
+	int		   *order = palloc(sizeof(int) * Max(events->n, 1));
+
+	for (int i = 0; i < events->n; i++)
+	{
+		order[i] = i;
+		stamps[i] = esync_event_stamp(&events->e[i]);
+	}
+	qsort_arg(order, events->n, sizeof(int), compare_effective, stamps);
+	pfree(stamps);
+	return order;
+}
+
+/* Whether a field has bars: one that is kept out, or kept by esync, has none. */
+static bool
+field_has_bars(const EsyncReading *reading, int field)
+{
+	const EsyncField *f = &reading->tracked->fields[field];
+
+	return !f->excluded && !f->stamp && esync_rights_field(&reading->rights, f);
+}
+
+/*
+ * The bars of one field, or of all that the caller may read, and of the
+ * delete register, in the effective order of their events.
+ */
+EsyncBars *
+esync_history_bars(EsyncReading *reading, int field)
+{
+	EsyncTracked *t = reading->tracked;
+	BarWalk		walk = {.reading = reading, .field = field, .delete_bar = -1};
+	int		   *order = effective_order(reading->events);
+
+	walk.bars = palloc0(sizeof(EsyncBars));
+	walk.tracks = palloc0(sizeof(Track) * Max(t->nfields, 1));
+	for (int i = 0; i < t->nfields; i++)
+	{
+		walk.tracks[i].bar = -1;
+		walk.tracks[i].shown = (field == ESYNC_ALL_FIELDS || field == i) &&
+			field_has_bars(reading, i);
+	}
+	walk_defaults(&walk);
+	for (int i = 0; i < reading->events->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		walk_event(&walk, order[i]);
+	}
+	return walk.bars;
+}
+
+/* Takes one event: what it set, then what it says of the row as a whole. */
+static void
+walk_event(BarWalk *walk, int index)
+{
+	const EsyncEvent *event = &walk->reading->events->e[index];
+	bool		ground = event->type == ESYNC_BASELINE &&
+		(event->flags & ESYNC_FLAG_DRIFT) == 0;
+
+	if (esync_json_count(&event->patch->root) > 0)
+		walk_patch(walk, index);
+	else if (ground || event->type == ESYNC_CREATED)
+		walk_payload(walk, index);
+	walk_delete_register(walk, index);
+	walk->born = true;
+}
+
+/* Appends a bar, and makes it the winner in place of *winner. */
+static EsyncBar *
+add_bar(EsyncBars *bars, int field, int event, int *winner)
+{
+	EsyncBar   *bar;
+
+	if (bars->n == bars->size)
+	{
+		bars->size = bars->size == 0 ? 64 : bars->size * 2;
+		bars->bar = bars->bar == NULL ? palloc(sizeof(EsyncBar) * bars->size) :
+			repalloc_huge(bars->bar, sizeof(EsyncBar) * bars->size);
+	}
+	if (*winner >= 0)
+		bars->bar[*winner].current = false;
+	*winner = bars->n;
+	bar = &bars->bar[bars->n++];
+	memset(bar, 0, sizeof(EsyncBar));
+	bar->field = field;
+	bar->event = event;
+	bar->current = true;
+	return bar;
+}
+
+/*
+ * What a field held before an event set it.  A row that was there before the
+ * column holds the column's fill.  False: there was nothing before.
+ */
+static bool
+previous_value(const BarWalk *walk, int field, bool creates, JsonbValue *value)
+{
+	const Track *track = &walk->tracks[field];
+	const EsyncField *f = &walk->reading->tracked->fields[field];
+
+	if (track->known)
+		*value = track->value;
+	else if (creates || !walk->born)
+		return false;
+	else if (f->fill != NULL)
+		esync_json_root(f->fill, value);
+	else
+		value->type = jbvNull;
+	return true;
+}
+
+/* Shows a mask, also for what was recorded before the column was masked. */
+static void
+set_masked(JsonbValue *value)
+{
+	value->type = jbvString;
+	value->val.string.val = ESYNC_MASK;
+	value->val.string.len = strlen(ESYNC_MASK);
+}
+
+/*
+ * Takes one value that an event has for a field.  Where a row got another
+ * key, only what differs from before is an edit.
+ */
+static void
+walk_value(BarWalk *walk, int index, int field, const JsonbValue *value)
+{
+	const EsyncEvent *event = &walk->reading->events->e[index];
+	Track	   *track = &walk->tracks[field];
+	bool		creates = event->type == ESYNC_CREATED;
+	bool		moved = creates && (event->flags & ESYNC_FLAG_MOVED) != 0;
+	JsonbValue	previous;
+	bool		has_previous = previous_value(walk, field, creates && !moved, &previous);
+	EsyncBar   *bar;
+
+	track->known = true;
+	track->value = *value;
+	if (walk->reading->tracked->fields[field].masked)
+		set_masked(&track->value);
+	if (moved && has_previous && esync_json_equal(&track->value, &previous, true))
+		return;
+
+	bar = add_bar(walk->bars, field, index, &track->bar);
+	bar->has_value = true;
+	bar->value = track->value;
+	bar->has_previous = has_previous;
+	if (has_previous)
+		bar->previous = previous;
+}
+
+/*
+ * The field that a name in an event meant, if it is to be shown, else -1.
+ * With one field asked for, its own names are compared before any other.
+ */
+static int
+shown_field(const BarWalk *walk, const char *name, int len, int64 event_id)
+{
+	const EsyncTracked *t = walk->reading->tracked;
+	int			field;
+
+	if (walk->field != ESYNC_ALL_FIELDS)
+	{
+		const EsyncField *f = &t->fields[walk->field];
+		bool		match = strncmp(f->name, name, len) == 0 && f->name[len] == '\0';
+
+		for (int i = 0; i < f->nnames && !match; i++)
+			match = strncmp(f->names[i].name, name, len) == 0 &&
+				f->names[i].name[len] == '\0';
+		if (!match)
+			return -1;
+	}
+	field = esync_field_at(t->fields, t->nfields, name, len, event_id);
+	return field >= 0 && walk->tracks[field].shown ? field : -1;
+}
+
+/* Takes a payload: each of its members is an edit. */
+static void
+walk_payload(BarWalk *walk, int index)
+{
+	EsyncEvent *event = &walk->reading->events->e[index];
+	Jsonb	   *payload = esync_event_payload(event);
+	EsyncWalk	members;
+
+	if (payload == NULL || !JB_ROOT_IS_OBJECT(payload))
+		return;
+	esync_walk_init(&members, &payload->root);
+	while (esync_walk_next(&members))
+	{
+		int			field = shown_field(walk, members.key, members.keylen,
+										event->event_id);
+
+		if (field >= 0)
+			walk_value(walk, index, field, &members.value);
+	}
+}
+
+/* The field that an operation of a patch sets, and to what; -1 if it shows in no track. */
+static int
+op_field(const BarWalk *walk, const EsyncEvent *event, const JsonbValue *op,
+		 JsonbValue *value)
+{
+	char		token[PATH_MAX_LEN];
+	JsonbValue	path;
+	int			len;
+
+	if (op->type != jbvBinary ||
+		!esync_json_member(op->val.binary.data, "path", 4, &path) ||
+		path.type != jbvString || path.val.string.len > PATH_MAX_LEN)
+		return -1;
+	if (!esync_json_member(op->val.binary.data, "value", 5, value))
+		value->type = jbvNull;
+	len = esync_pointer_token(path.val.string.val, path.val.string.len, token);
+	return len < 0 ? -1 : shown_field(walk, token, len, event->event_id);
+}
+
+/* Takes the operations of a patch: each sets the column that its path names. */
+static void
+walk_patch(BarWalk *walk, int index)
+{
+	const EsyncEvent *event = &walk->reading->events->e[index];
+	JsonbValue	value;
+	EsyncWalk	ops;
+
+	esync_walk_init(&ops, &event->patch->root);
+	while (esync_walk_next(&ops))
+	{
+		int			field = op_field(walk, event, &ops.value, &value);
+
+		if (field >= 0)
+			walk_value(walk, index, field, &value);
+	}
+}
+
+/*
+ * What the first event's author did not name when creating the row stood
+ * there by default, before every edit: it is none, but edits replaced it.
+ */
+static void
+walk_defaults(BarWalk *walk)
+{
+	EsyncEvent *event = walk->reading->events->e;
+	JsonbValue	value;
+	EsyncWalk	members;
+	int			field;
+
+	if (walk->reading->events->n == 0 || event->type != ESYNC_CREATED ||
+		esync_json_count(&event->patch->root) == 0 || esync_event_payload(event) == NULL)
+		return;
+	esync_walk_init(&members, &event->payload->root);
+	while (esync_walk_next(&members))
+	{
+		field = shown_field(walk, members.key, members.keylen, event->event_id);
+		if (field < 0)
+			continue;
+		walk->tracks[field].known = true;
+		walk->tracks[field].value = members.value;
+		if (walk->reading->tracked->fields[field].masked)
+			set_masked(&walk->tracks[field].value);
+	}
+	esync_walk_init(&members, &event->patch->root);
+	while (esync_walk_next(&members))
+	{
+		field = op_field(walk, event, &members.value, &value);
+		if (field >= 0)
+			walk->tracks[field].known = false;
+	}
+}
+
+/* What a Baseline's meta says of the delete register; false: nothing. */
+static bool
+baseline_deleted(const EsyncEvent *event, bool *deleted)
+{
+	JsonbValue	value;
+
+	if (event->meta == NULL || !JB_ROOT_IS_OBJECT(event->meta) ||
+		!esync_json_member(&event->meta->root, "deleted", 7, &value) ||
+		value.type != jbvBool)
+		return false;
+	*deleted = value.val.boolean;
+	return true;
+}
+
+/*
+ * Takes what an event says of the row as a whole.  Only what took the row, or
+ * gave it back after that, is a bar: a tombstone shows on its own track, and
+ * the two halves of a change of key are one row living on.
+ */
+static void
+walk_delete_register(BarWalk *walk, int index)
+{
+	const EsyncEvent *event = &walk->reading->events->e[index];
+	bool		moved = (event->flags & ESYNC_FLAG_MOVED) != 0;
+	bool		deleted = false;
+	bool		gone;
+
+	if (moved && (event->flags & ESYNC_FLAG_FOLLOWED) != 0 && event->type == ESYNC_DELETED)
+		return;
+	if (event->type == ESYNC_DELETED)
+		deleted = true;
+	else if (event->type == ESYNC_BASELINE)
+	{
+		if (!baseline_deleted(event, &deleted))
+			return;
+	}
+	else if (event->type != ESYNC_CREATED && event->type != ESYNC_RESTORED)
+		return;
+
+	gone = deleted && (event->type == ESYNC_BASELINE ? event->payload == NULL :
+					   esync_json_count(&event->patch->root) == 0);
+	if ((gone || walk->gone) && !(moved && deleted))
+		add_bar(walk->bars, -1, index, &walk->delete_bar);
+	else
+	{
+		if (walk->delete_bar >= 0)
+			walk->bars->bar[walk->delete_bar].current = false;
+		walk->delete_bar = -1;
+	}
+	walk->gone = gone;
+}
+
+/* ----------------------------------------------------------- field_history */
+
+/*
+ * The field that a caller names: a present column, else the latest of those
+ * that are gone.  42703 where there never was one.
+ */
+static int
+named_field(const EsyncReading *reading, Name name)
+{
+	const EsyncTracked *t = reading->tracked;
+	int			found = -1;
+
+	for (int i = 0; i < t->nfields; i++)
+	{
+		if (strcmp(t->fields[i].name, NameStr(*name)) != 0)
+			continue;
+		found = i;
+		if (t->fields[i].attnum != 0)
+			break;
+	}
+	if (found < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("field \"%s\" does not exist", NameStr(*name)),
+				 errhint("Name a column that table \"%s\" has or had.", t->table_name)));
+	if (!esync_rights_field(&reading->rights, &t->fields[found]))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for column \"%s\" of relation \"%s\"",
+						NameStr(*name), t->table_name)));
+	return found;
+}
+
+/* A bar's status, the first that holds. */
+static const char *
+bar_status(const EsyncBar *bar)
+{
+	return bar->current ? "current" : "superseded";
+}
+
+/* For qsort: by field in column order, the row itself last; then newest first. */
+static int
+compare_tracks(const void *a, const void *b)
+{
+	const EsyncBar *x = *(EsyncBar *const *) a;
+	const EsyncBar *y = *(EsyncBar *const *) b;
+
+	if (x->field != y->field)
+	{
+		if (x->field < 0 || y->field < 0)
+			return x->field < 0 ? 1 : -1;
+		return x->field < y->field ? -1 : 1;
+	}
+	return x > y ? -1 : x < y;
+}
+
+/* The bars in the order in which field_history gives them. */
+static EsyncBar **
+sorted_bars(EsyncBars *bars, bool one_field)
+{
+	EsyncBar  **sorted = palloc(sizeof(EsyncBar *) * Max(bars->n, 1));
+
+	for (int i = 0; i < bars->n; i++)
+		sorted[i] = &bars->bar[bars->n - 1 - i];
+	if (!one_field)
+		qsort(sorted, bars->n, sizeof(EsyncBar *), compare_tracks);
+	return sorted;
+}
+
+/* Sets a result column to a text, or to NULL. */
+static inline void
+put_text(Datum *value, bool *isnull, const text *string)
+{
+	*isnull = string == NULL;
+	*value = PointerGetDatum(string);
+}
+
+/* Returns one row of field_history. */
+static void
+put_bar(ReturnSetInfo *rsinfo, const EsyncReading *reading, const EsyncBar *bar)
+{
+	const EsyncEvent *event = &reading->events->e[bar->event];
+	Datum		values[13];
+	bool		nulls[13] = {false};
+
+	if (bar->field < 0)
+		nulls[0] = true;
+	else
+		values[0] = CStringGetTextDatum(reading->tracked->fields[bar->field].name);
+	values[1] = Int64GetDatum(event->version);
+	values[2] = Int64GetDatum(event->event_id);
+	values[3] = CStringGetTextDatum(esync_event_type_name(event->type));
+	nulls[4] = !bar->has_value;
+	if (bar->has_value)
+		values[4] = JsonbPGetDatum(esync_json_from_value(&bar->value));
+	nulls[5] = !bar->has_previous;
+	if (bar->has_previous)
+		values[5] = JsonbPGetDatum(esync_json_from_value(&bar->previous));
+	put_text(&values[6], &nulls[6], event->user_id);
+	put_text(&values[7], &nulls[7], event->device_id);
+	values[8] = TimestampTzGetDatum(event->branch);
+	values[9] = TimestampTzGetDatum(event->submit);
+	values[10] = TimestampTzGetDatum(event->commit);
+	values[11] = TimestampTzGetDatum(event->effective);
+	values[12] = CStringGetTextDatum(bar_status(bar));
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* The shared body of field_history. */
+static Datum
+field_history_rows(FunctionCallInfo fcinfo, bool key_is_text)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	EsyncReading reading;
+	EsyncBars  *bars;
+	EsyncBar  **sorted;
+	int			field = ESYNC_ALL_FIELDS;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_ALL, &reading))
+		return (Datum) 0;
+	if (!PG_ARGISNULL(2))
+		field = named_field(&reading, PG_GETARG_NAME(2));
+	if (reading.rls_hidden)
+		return (Datum) 0;
+
+	bars = esync_history_bars(&reading, field);
+	sorted = sorted_bars(bars, field != ESYNC_ALL_FIELDS);
+	for (int i = 0; i < bars->n; i++)
+		put_bar(rsinfo, &reading, sorted[i]);
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(esync_field_history_any);
+
+/* field_history(tbl regclass, key "any", field name) */
+Datum
+esync_field_history_any(PG_FUNCTION_ARGS)
+{
+	return field_history_rows(fcinfo, false);
+}
+
+PG_FUNCTION_INFO_V1(esync_field_history_text);
+
+/* field_history(tbl regclass, key text, field name) */
+Datum
+esync_field_history_text(PG_FUNCTION_ARGS)
+{
+	return field_history_rows(fcinfo, true);
+}
+
+/* ----------------------------------------------------------- esync_history */
+
+/* The rows that events left, where they are not stored: a fold that goes along. */
+typedef struct Rows
+{
+	bool		needed;			/* some event has no payload */
+	EsyncFold	fold;
+} Rows;
+
+/* Begins the fold, if any payload is missing. */
+static void
+rows_begin(Rows *rows, const EsyncReading *reading)
+{
+	const EsyncTracked *t = reading->tracked;
+
+	rows->needed = false;
+	for (int i = 0; i < reading->events->n && !rows->needed; i++)
+		rows->needed = reading->events->e[i].payload == NULL;
+	if (rows->needed)
+		esync_fold_init(&rows->fold, t->fields, t->nfields, t->tombstone_field);
+}
+
+/*
+ * The row after an event, in the order of commits; of a hard delete the row
+ * that it took.  Must be called for each event in turn.
+ */
+static Jsonb *
+rows_next(Rows *rows, const EsyncReading *reading, int index)
+{
+	EsyncEvent *event = &reading->events->e[index];
+	bool		hard = event->type == ESYNC_DELETED &&
+		esync_json_count(&event->patch->root) == 0;
+	Jsonb	   *row = esync_event_payload(event);
+
+	if (!rows->needed)
+		return row;
+	if (row == NULL && hard)
+		row = esync_fold_state(&rows->fold, true);
+	esync_fold_add(&rows->fold, event, index);
+	if (row == NULL && !hard)
+		row = esync_fold_state(&rows->fold, true);
+	return row;
+}
+
+/* Sets a result column to a document less what the caller may not read. */
+static void
+put_document(const EsyncReading *reading, Jsonb *document, bool is_patch, int64 event_id,
+			 Datum *value, bool *isnull)
+{
+	document = esync_rights_filter(reading->tracked, &reading->rights, document,
+								   is_patch, event_id);
+	*isnull = document == NULL;
+	*value = PointerGetDatum(document);
+}
+
+/* Returns one row of esync_history. */
+static void
+put_event(ReturnSetInfo *rsinfo, const EsyncReading *reading, int index, Jsonb *row,
+		  bool row_stored)
+{
+	const EsyncEvent *event = &reading->events->e[index];
+	Datum		values[13];
+	bool		nulls[13] = {false};
+
+	values[0] = Int64GetDatum(event->event_id);
+	values[1] = Int64GetDatum(event->version);
+	values[2] = CStringGetTextDatum(esync_event_type_name(event->type));
+	values[3] = Int64GetDatum(event->base_version);
+	put_document(reading, event->patch, true, event->event_id, &values[4], &nulls[4]);
+	/* a row that was computed bears the names of today */
+	put_document(reading, row, false, row_stored ? event->event_id : PG_INT64_MAX,
+				 &values[5], &nulls[5]);
+	put_text(&values[6], &nulls[6], event->user_id);
+	put_text(&values[7], &nulls[7], event->device_id);
+	values[8] = TimestampTzGetDatum(event->branch);
+	values[9] = TimestampTzGetDatum(event->submit);
+	values[10] = TimestampTzGetDatum(event->commit);
+	values[11] = TimestampTzGetDatum(event->effective);
+	nulls[12] = event->meta == NULL;
+	values[12] = PointerGetDatum(event->meta);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* The shared body of esync_history. */
+static Datum
+history_rows(FunctionCallInfo fcinfo, bool key_is_text)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	EsyncReading reading;
+	Rows		rows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_ALL, &reading) ||
+		reading.rls_hidden)
+		return (Datum) 0;
+
+	rows_begin(&rows, &reading);
+	for (int i = 0; i < reading.events->n; i++)
+	{
+		bool		stored = reading.events->e[i].payload != NULL;
+		Jsonb	   *row;
+
+		CHECK_FOR_INTERRUPTS();
+		row = rows_next(&rows, &reading, i);
+		put_event(rsinfo, &reading, i, row, stored);
+		if (!stored && row != NULL)
+			pfree(row);
+	}
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(esync_history_any);
+
+/* esync_history(tbl regclass, key "any") */
+Datum
+esync_history_any(PG_FUNCTION_ARGS)
+{
+	return history_rows(fcinfo, false);
+}
+
+PG_FUNCTION_INFO_V1(esync_history_text);
+
+/* esync_history(tbl regclass, key text) */
+Datum
+esync_history_text(PG_FUNCTION_ARGS)
+{
+	return history_rows(fcinfo, true);
+}
+
+/* --------------------------------------------------------- head of esync_row */
+
+/* The query that reads one row of the table by its key: what the caller may read. */
+static char *
+row_query(const EsyncReading *reading, EsyncAttr *attrs, int *nattrs)
+{
+	const EsyncTracked *t = reading->tracked;
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	*nattrs = 0;
+	for (int i = 0; i < t->ncolumns; i++)
+	{
+		const EsyncField *f = &t->fields[t->columns[i].field];
+
+		if (t->columns[i].shape < 0 || !esync_rights_field(&reading->rights, f))
+			continue;
+		appendStringInfo(&sql, "%s%s", *nattrs == 0 ? "SELECT " : ", ",
+						 quote_identifier(f->name));
+		attrs[*nattrs] = (EsyncAttr) {f->name, *nattrs + 1, f->typid, f->typmod, f->masked};
+		(*nattrs)++;
+	}
+	appendStringInfo(&sql, " FROM %s%s WHERE ",
+					 get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->root)),
+												get_rel_name(t->root)));
+	for (int i = 0; i < t->nkeys; i++)
+	{
+		const EsyncField *f = &t->fields[t->keyfields[i]];
+		char		param[16];
+
+		snprintf(param, sizeof(param), "$%d", i + 1);
+		if (i > 0)
+			appendStringInfoString(&sql, " AND ");
+		generate_operator_clause(&sql, quote_identifier(f->name), f->typid,
+								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
+								 param, f->typid);
+	}
+	return sql.data;
+}
+
+/*
+ * The row as the table has it, for one that the stream does not know yet.
+ * Asked as the caller, policies included; NULL if there is none.
+ */
+static Jsonb *
+table_row(const EsyncReading *reading)
+{
+	const EsyncTracked *t = reading->tracked;
+	MemoryContext caller = CurrentMemoryContext;
+	EsyncAttr  *attrs = palloc(sizeof(EsyncAttr) * Max(t->ncolumns, 1));
+	Oid		   *types = palloc(sizeof(Oid) * t->nkeys);
+	Jsonb	   *row = NULL;
+	int			nattrs;
+	char	   *query = row_query(reading, attrs, &nattrs);
+	int			result;
+
+	for (int i = 0; i < t->nkeys; i++)
+		types[i] = t->fields[t->keyfields[i]].typid;
+	SPI_connect();
+	result = SPI_execute_with_args(query, t->nkeys, types, reading->key, NULL, true, 1);
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "reading a row failed: %s", SPI_result_code_string(result));
+	if (SPI_processed > 0)
+	{
+		Datum	   *values = palloc(sizeof(Datum) * nattrs);
+		bool	   *isnull = palloc(sizeof(bool) * nattrs);
+		EsyncShape *shape = esync_shape_make(CurrentMemoryContext, attrs, nattrs);
+
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, isnull);
+		MemoryContextSwitchTo(caller);
+		row = esync_encode_row(shape, values, isnull);
+	}
+	SPI_finish();
+	return row;
+}
+
+/* The row as its events have it, less what the caller may not read; NULL if gone. */
+static Jsonb *
+folded_row(const EsyncReading *reading)
+{
+	const EsyncTracked *t = reading->tracked;
+	EsyncFold	fold;
+
+	esync_fold_init(&fold, t->fields, t->nfields, t->tombstone_field);
+	for (int i = 0; i < reading->events->n; i++)
+		esync_fold_add(&fold, &reading->events->e[i], i);
+	return esync_rights_filter(reading->tracked, &reading->rights,
+							   esync_fold_state(&fold, true), false, PG_INT64_MAX);
+}
+
+/* Sets a member of an object; the value is the caller's to fill in. */
+static JsonbValue *
+set_member(EsyncMember *member, const char *key)
+{
+	member->key = key;
+	member->keylen = strlen(key);
+	return &member->value;
+}
+
+/*
+ * {"table", "key", "row", "version", "deleted"} of an aggregate.  Without the
+ * row where policies do not show it.
+ */
+static Jsonb *
+row_head(const EsyncReading *reading, Jsonb *row, int64 version, bool deleted)
+{
+	const EsyncTracked *t = reading->tracked;
+	EsyncMember members[5];
+	JsonbValue *value;
+	int			n = 0;
+
+	value = set_member(&members[n++], "table");
+	value->type = jbvString;
+	value->val.string.val = quote_qualified_identifier(t->schema_name, t->table_name);
+	value->val.string.len = strlen(value->val.string.val);
+
+	value = set_member(&members[n++], "key");
+	esync_json_root(esync_key_object(reading->tracked, reading->aggregate_id), value);
+
+	value = set_member(&members[n++], "version");
+	value->type = jbvNumeric;
+	value->val.numeric = int64_to_numeric(version);
+
+	value = set_member(&members[n++], "deleted");
+	value->type = jbvBool;
+	value->val.boolean = deleted;
+
+	if (!reading->rls_hidden)
+	{
+		value = set_member(&members[n++], "row");
+		if (row == NULL)
+			value->type = jbvNull;
+		else
+			esync_json_root(row, value);
+	}
+	return esync_json_object(n, members);
+}
+
+PG_FUNCTION_INFO_V1(esync_row_head);
+
+/* esync.row_head(tbl regclass, key text): NULL for what is neither event nor row. */
+Datum
+esync_row_head(PG_FUNCTION_ARGS)
+{
+	EsyncReading reading;
+	EsyncEvent *last;
+	Jsonb	   *row;
+
+	if (!esync_history_open(fcinfo, true, ESYNC_WANT_FOLD, &reading))
+		PG_RETURN_NULL();
+	if (reading.events->n == 0)
+	{
+		if (!esync_rights_row(reading.tracked, reading.key) ||
+			(row = table_row(&reading)) == NULL)
+			PG_RETURN_NULL();
+		PG_RETURN_JSONB_P(row_head(&reading, row, 1, false));
+	}
+	last = &reading.events->e[reading.events->n - 1];
+	row = reading.rls_hidden ? NULL : folded_row(&reading);
+	PG_RETURN_JSONB_P(row_head(&reading, row, last->version,
+							   (last->flags & ESYNC_FLAG_DELETED) != 0));
+}

@@ -1,0 +1,340 @@
+/*
+ * replay.c: the state of rows at a point of either axis.
+ *
+ * All readers here run as their caller, under its snapshot: they ask the
+ * tracked table's rights first, then read the stream themselves.  A caller
+ * to whom row policies apply reads only rows that they show to him now.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "esync_event.h"
+
+PG_FUNCTION_INFO_V1(esync_state_any);
+PG_FUNCTION_INFO_V1(esync_state_text);
+PG_FUNCTION_INFO_V1(esync_replay_any);
+PG_FUNCTION_INFO_V1(esync_replay_text);
+PG_FUNCTION_INFO_V1(esync_as_of);
+
+/* columns of esync_replay */
+enum
+{
+	REPLAY_EVENT_ID, REPLAY_VERSION, REPLAY_TYPE, REPLAY_EFFECTIVE, REPLAY_PATCH, REPLAY_STATE,
+	REPLAY_COLUMNS
+};
+
+/* one aggregate that somebody may read, within bounds */
+typedef struct Reading
+{
+	EsyncTracked *t;
+	EsyncRights rights;
+	text	   *aggregate_id;
+	EsyncBounds bounds;
+} Reading;
+
+/* an argument as a bound; NULL is none */
+static TimestampTz
+bound_argument(FunctionCallInfo fcinfo, int arg)
+{
+	return PG_ARGISNULL(arg) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(arg);
+}
+
+/*
+ * Prepares the reading of (tbl, key, as_of, known_at).  False: nothing is to
+ * be shown, since table or key is NULL or row policies hide the row.
+ */
+static bool
+begin_reading(FunctionCallInfo fcinfo, bool key_is_text, Reading *r)
+{
+	Datum	   *values;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		return false;
+	r->t = esync_tracked_need(PG_GETARG_OID(0));
+	esync_rights_read(r->t, &r->rights);
+	values = palloc(r->t->nkeys * sizeof(Datum));
+	r->aggregate_id = key_is_text ?
+		esync_key_from_text(r->t, PG_GETARG_TEXT_PP(1), values) :
+		esync_key_from_any(r->t, PG_GETARG_DATUM(1), get_fn_expr_argtype(fcinfo->flinfo, 1),
+						   values);
+	if (r->rights.rls && !esync_rights_row(r->t, values))
+		return false;
+	r->bounds.as_of = bound_argument(fcinfo, 2);
+	r->bounds.known_at = bound_argument(fcinfo, 3);
+	return true;
+}
+
+/* ------------------------------------------------------------ one state */
+
+/* Callback: adds an event to the fold. */
+static void
+add_event(EsyncEvent *event, int index, void *arg)
+{
+	esync_fold_add((EsyncFold *) arg, event, index);
+}
+
+/* Folds all events of an aggregate into a state; NULL: there is no row. */
+static Jsonb *
+fold_aggregate(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
+			   Snapshot snapshot, bool follow, EsyncFold *fold)
+{
+	esync_fold_init(fold, t->fields, t->nfields, t->tombstone_field);
+	esync_fold_keep(fold);
+	esync_stream_back(t, aggregate_id, bounds, snapshot, follow, add_event, fold);
+	return esync_fold_state(fold, true);
+}
+
+/*
+ * The row that the table ought to hold by all events of this very key, as
+ * esync_encode_row would write it: masked columns as ESYNC_MASK.  Any
+ * snapshot will do, SnapshotSelf too.  NULL: no event, or no row.
+ */
+Jsonb *
+esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
+				 bool *known, bool *deleted)
+{
+	EsyncFold	fold;
+	Jsonb	   *state = fold_aggregate(t, aggregate_id, NULL, snapshot, false, &fold);
+
+	*known = fold.known;
+	*deleted = fold.deleted;
+	return state;
+}
+
+/* The body of both signatures of esync_state. */
+static Datum
+state(FunctionCallInfo fcinfo, bool key_is_text)
+{
+	EsyncFold	fold;
+	Reading		r;
+	Jsonb	   *result;
+
+	if (!begin_reading(fcinfo, key_is_text, &r))
+		PG_RETURN_NULL();
+	result = fold_aggregate(r.t, r.aggregate_id, &r.bounds, GetActiveSnapshot(), true, &fold);
+	result = esync_rights_filter(r.t, &r.rights, result, false, PG_INT64_MAX);
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(result);
+}
+
+/* esync_state(tbl, key "any", as_of, known_at) */
+Datum
+esync_state_any(PG_FUNCTION_ARGS)
+{
+	return state(fcinfo, false);
+}
+
+/* esync_state(tbl, key text, as_of, known_at) */
+Datum
+esync_state_text(PG_FUNCTION_ARGS)
+{
+	return state(fcinfo, true);
+}
+
+/* ------------------------------------------------------ state by state */
+
+/* Sorts places of events by their stamps: the order on the submit axis. */
+static int
+submit_cmp(const void *a, const void *b, void *arg)
+{
+	const EsyncEvents *events = arg;
+	EsyncStamp	x = esync_event_stamp(&events->e[*(const int *) a]);
+	EsyncStamp	y = esync_event_stamp(&events->e[*(const int *) b]);
+
+	return esync_stamp_cmp(&x, &y);
+}
+
+/* One row of esync_replay: the event, and the fold of it and all before. */
+static void
+put_state(ReturnSetInfo *rsinfo, Reading *r, const EsyncEvent *e, EsyncFold *fold)
+{
+	Datum		values[REPLAY_COLUMNS];
+	bool		nulls[REPLAY_COLUMNS] = {false};
+	Jsonb	   *patch = esync_rights_filter(r->t, &r->rights, e->patch, true, e->event_id);
+	Jsonb	   *doc = esync_rights_filter(r->t, &r->rights, esync_fold_state(fold, true),
+										  false, PG_INT64_MAX);
+
+	values[REPLAY_EVENT_ID] = Int64GetDatum(e->event_id);
+	values[REPLAY_VERSION] = Int64GetDatum(e->version);
+	values[REPLAY_TYPE] = CStringGetTextDatum(esync_event_type_name(e->type));
+	values[REPLAY_EFFECTIVE] = TimestampTzGetDatum(e->effective);
+	values[REPLAY_PATCH] = JsonbPGetDatum(patch);
+	values[REPLAY_STATE] = PointerGetDatum(doc);
+	nulls[REPLAY_STATE] = doc == NULL;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* Adds one event after the other in submit order, and puts out each state. */
+static void
+put_states(ReturnSetInfo *rsinfo, Reading *r, EsyncEvents *events)
+{
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "esync replay row",
+											  ALLOCSET_DEFAULT_SIZES);
+	int		   *order = palloc(Max(events->n, 1) * sizeof(int));
+	EsyncFold	fold;
+
+	for (int i = 0; i < events->n; i++)
+		order[i] = i;
+	qsort_arg(order, events->n, sizeof(int), submit_cmp, events);
+	esync_fold_init(&fold, r->t->fields, r->t->nfields, r->t->tombstone_field);
+	for (int i = 0; i < events->n; i++)
+	{
+		EsyncEvent *e = &events->e[order[i]];
+		MemoryContext old;
+
+		CHECK_FOR_INTERRUPTS();
+		esync_fold_add(&fold, e, order[i]);
+		if (r->t->nstamps > 0 && fold.row_event != NULL)
+			(void) esync_event_payload(fold.row_event); /* not in the row's context */
+		old = MemoryContextSwitchTo(row);
+		put_state(rsinfo, r, e, &fold);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row);
+	}
+	MemoryContextDelete(row);
+}
+
+/*
+ * The body of both signatures of esync_replay.  Only last_modified columns
+ * need the payload of every event: they show the last one added.
+ */
+static Datum
+replay(FunctionCallInfo fcinfo, bool key_is_text)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Reading		r;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (begin_reading(fcinfo, key_is_text, &r))
+		put_states(rsinfo, &r,
+				   esync_stream_read_for(r.t, r.aggregate_id, &r.bounds, GetActiveSnapshot(),
+										 true, r.t->nstamps > 0 ? ESYNC_WANT_ALL :
+										 ESYNC_WANT_FOLD));
+	return (Datum) 0;
+}
+
+/* esync_replay(tbl, key "any", as_of, known_at) */
+Datum
+esync_replay_any(PG_FUNCTION_ARGS)
+{
+	return replay(fcinfo, false);
+}
+
+/* esync_replay(tbl, key text, as_of, known_at) */
+Datum
+esync_replay_text(PG_FUNCTION_ARGS)
+{
+	return replay(fcinfo, true);
+}
+
+/* ------------------------------------------------------ the whole table */
+
+/* what esync_as_of keeps from row to row */
+typedef struct AsOf
+{
+	EsyncRights rights;
+	EsyncFold	fold;
+	bool	   *shown;			/* by place in t->columns: may be shown, and has a value */
+	Datum	   *values;
+	bool	   *nulls;
+	ReturnSetInfo *rsinfo;
+} AsOf;
+
+/* Callback: folds one aggregate and puts out its row, typed. */
+static void
+put_row(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
+{
+	AsOf	   *a = arg;
+	char		buffer[MAXDATELEN + 1];
+
+	esync_fold_reset(&a->fold);
+	for (int i = 0; i < events->n; i++)
+		esync_fold_add(&a->fold, &events->e[i], i);
+	if (!esync_fold_has_row(&a->fold))
+		return;
+	if (a->rights.rls)
+	{
+		Datum	   *key = palloc(t->nkeys * sizeof(Datum));
+
+		esync_key_from_text(t, aggregate_id, key);
+		if (!esync_rights_row(t, key))
+			return;
+	}
+	for (int i = 0; i < t->ncolumns; i++)
+	{
+		const EsyncColumn *c = &t->columns[i];
+		JsonbValue	value;
+
+		if (!a->shown[i])
+			continue;
+		if (t->fields[c->field].stamp)
+			esync_fold_stamp_value(&a->fold, c->field, buffer, &value);
+		else
+			esync_fold_value(&a->fold, c->field, &value);
+		esync_decode_value(t->row, c->shape, &value, &a->values[c->attnum - 1],
+						   &a->nulls[c->attnum - 1]);
+	}
+	tuplestore_putvalues(a->rsinfo->setResult, a->rsinfo->setDesc, a->values, a->nulls);
+}
+
+/* The tracked table whose row type the first argument has; 42804 if it has none. */
+static EsyncTracked *
+table_of_argument(FunctionCallInfo fcinfo)
+{
+	Oid			typid = get_fn_expr_argtype(fcinfo->flinfo, 0);
+	Oid			relid = OidIsValid(typid) ? get_typ_typrelid(typid) : InvalidOid;
+
+	if (!OidIsValid(relid) || get_rel_name(relid) == NULL ||
+		get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("type %s is not the row type of a table",
+						OidIsValid(typid) ? format_type_be(typid) : "unknown"),
+				 errhint("Name the table by a value of its row type, such as NULL::schema.name.")));
+	return esync_tracked_need(relid);
+}
+
+/*
+ * esync_as_of(tbl, as_of, known_at): all rows that were there.  Columns that
+ * are excluded, masked, generated, or not the caller's to read are NULL.
+ */
+Datum
+esync_as_of(PG_FUNCTION_ARGS)
+{
+	EsyncTracked *t = table_of_argument(fcinfo);
+	EsyncBounds bounds = {bound_argument(fcinfo, 1), bound_argument(fcinfo, 2)};
+	AsOf		a;
+	int			natts;
+
+	esync_rights_read(t, &a.rights);
+	InitMaterializedSRF(fcinfo, 0);
+	a.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	natts = a.rsinfo->setDesc->natts;
+	a.values = palloc0(natts * sizeof(Datum));
+	a.nulls = palloc(natts * sizeof(bool));
+	memset(a.nulls, true, natts * sizeof(bool));
+	a.shown = palloc(Max(t->ncolumns, 1) * sizeof(bool));
+	for (int i = 0; i < t->ncolumns; i++)
+	{
+		const EsyncField *f = &t->fields[t->columns[i].field];
+
+		a.shown[i] = t->columns[i].shape >= 0 && !f->masked &&
+			t->columns[i].attnum <= natts && esync_rights_field(&a.rights, f);
+	}
+	esync_fold_init(&a.fold, t->fields, t->nfields, t->tombstone_field);
+	esync_stream_each_for(t, &bounds, GetActiveSnapshot(), ESYNC_WANT_FOLD, put_row, &a);
+	return (Datum) 0;
+}

@@ -1,0 +1,366 @@
+/*
+ * rights.c: who may see and who may switch.
+ *
+ * The readers run as their caller and open the stream themselves, so they ask
+ * the tracked table: its grants, its column grants and its row policies.
+ * Policies are asked by selecting the row as the caller, never copied.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "esync.h"
+
+/* Raises unless the caller owns the table. */
+void
+esync_rights_owner(Oid relid)
+{
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+/*
+ * What the caller may read of a tracked table.  Not a single column: 42501.
+ * The bitmap holds plain attribute numbers of the root.
+ */
+void
+esync_rights_read(EsyncTracked *t, EsyncRights *rights)
+{
+	Oid			user = GetUserId();
+
+	memset(rights, 0, sizeof(EsyncRights));
+	rights->rls = check_enable_rls(t->root, user, false) == RLS_ENABLED;
+	if (pg_class_aclcheck(t->root, user, ACL_SELECT) == ACLCHECK_OK)
+	{
+		rights->all = rights->table_wide = true;
+		return;
+	}
+	for (int i = 0; i < t->nfields && t->fields[i].attnum != 0; i++)
+		if (pg_attribute_aclcheck(t->root, t->fields[i].attnum, user, ACL_SELECT) == ACLCHECK_OK)
+			rights->columns = bms_add_member(rights->columns, t->fields[i].attnum);
+	if (bms_is_empty(rights->columns))
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(t->root)),
+					   t->table_name);
+}
+
+/* May the history of this field be read?  One that is gone needs the table. */
+bool
+esync_rights_field(const EsyncRights *rights, const EsyncField *field)
+{
+	if (rights->all)
+		return true;
+	return field->attnum != 0 && bms_is_member(field->attnum, rights->columns);
+}
+
+/* OPERATOR(schema.=) of a type: its equality, whatever the search_path. */
+static char *
+equality_operator(Oid typid)
+{
+	Oid			opr = lookup_type_cache(typid, TYPECACHE_EQ_OPR)->eq_opr;
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(opr));
+	Form_pg_operator form;
+	char	   *name;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "no equality operator for type %u", typid);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	name = psprintf("OPERATOR(%s.%s)",
+					quote_identifier(get_namespace_name(form->oprnamespace)),
+					NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
+/* SELECT 1 FROM the table WHERE its key columns are $1, $2 ... */
+static char *
+row_query(EsyncTracked *t)
+{
+	StringInfoData s;
+
+	initStringInfo(&s);
+	appendStringInfo(&s, "SELECT 1 FROM %s WHERE ",
+					 quote_qualified_identifier(t->schema_name, t->table_name));
+	for (int k = 0; k < t->nkeys; k++)
+	{
+		EsyncField *f = &t->fields[t->keyfields[k]];
+
+		appendStringInfo(&s, "%s%s %s $%d", k ? " AND " : "",
+						 quote_identifier(f->name), equality_operator(f->typid), k + 1);
+	}
+	return s.data;
+}
+
+/*
+ * Is there a row with this key that the caller may see?  Runs as the caller,
+ * so that grants and policies decide.  A caller without SELECT on the key
+ * columns sees none.
+ */
+bool
+esync_rights_row(EsyncTracked *t, const Datum *values)
+{
+	Oid		   *types = palloc(t->nkeys * sizeof(Oid));
+	bool		found;
+
+	for (int k = 0; k < t->nkeys; k++)
+	{
+		EsyncField *f = &t->fields[t->keyfields[k]];
+
+		if (pg_class_aclcheck(t->root, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+			pg_attribute_aclcheck(t->root, f->attnum, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			return false;
+		types[k] = f->typid;
+	}
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(row_query(t), t->nkeys, types, (Datum *) values, NULL,
+							  true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "looking for a row of \"%s\" failed", t->table_name);
+	found = SPI_processed > 0;
+	SPI_finish();
+	return found;
+}
+
+/* The name of the column that an RFC 6902 operation is about; its length or -1. */
+static int
+op_column(const JsonbValue *op, char *name)
+{
+	JsonbValue	path;
+
+	if (op->type != jbvBinary ||
+		!esync_json_member(op->val.binary.data, "path", 4, &path) || path.type != jbvString)
+		return -1;
+	return esync_pointer_token(path.val.string.val, path.val.string.len, name);
+}
+
+/* May the caller read what the stream calls `name` at this event? */
+static bool
+may_read_name(EsyncTracked *t, const EsyncRights *rights, const char *name, int len,
+			  int64 event_id)
+{
+	int			i = esync_field_at(t->fields, t->nfields, name, len, event_id);
+
+	return i >= 0 && esync_rights_field(rights, &t->fields[i]);
+}
+
+/* Patch without the operations on columns that the caller may not read. */
+static Jsonb *
+filter_patch(EsyncTracked *t, const EsyncRights *rights, Jsonb *patch, int64 event_id)
+{
+	int			n = esync_json_count(&patch->root);
+	JsonbValue *kept = palloc(Max(n, 1) * sizeof(JsonbValue));
+	char	   *name = palloc(VARSIZE(patch));
+	int			nkept = 0;
+	EsyncWalk	walk;
+	EsyncJson	json;
+
+	esync_walk_init(&walk, &patch->root);
+	while (esync_walk_next(&walk))
+	{
+		int			len = op_column(&walk.value, name);
+
+		if (len >= 0 && may_read_name(t, rights, name, len, event_id))
+			kept[nkept++] = walk.value;
+	}
+	esync_json_init(&json, VARSIZE(patch));
+	esync_json_open_array(&json, nkept);
+	for (int i = 0; i < nkept; i++)
+		esync_json_value(&json, &kept[i]);
+	esync_json_close(&json);
+	return esync_json_finish(&json);
+}
+
+/*
+ * A patch or a payload without what the caller may not read; the very same
+ * document where everything may be read.  NULL stays NULL.
+ */
+Jsonb *
+esync_rights_filter(EsyncTracked *t, const EsyncRights *rights,
+					Jsonb *doc, bool is_patch, int64 event_id)
+{
+	EsyncMember *members;
+	int			n = 0;
+	EsyncWalk	walk;
+
+	if (doc == NULL || rights->all)
+		return doc;
+	if (is_patch)
+		return filter_patch(t, rights, doc, event_id);
+	members = palloc(Max(esync_json_count(&doc->root), 1) * sizeof(EsyncMember));
+	esync_walk_init(&walk, &doc->root);
+	while (esync_walk_next(&walk))
+	{
+		if (!may_read_name(t, rights, walk.key, walk.keylen, event_id))
+			continue;
+		members[n].key = walk.key;
+		members[n].keylen = walk.keylen;
+		members[n].value = walk.value;
+		n++;
+	}
+	return esync_json_object(n, members);
+}
+
+/* The owner of the extension, as which esync's own relations are changed. */
+static Oid
+extension_owner(void)
+{
+	Oid			extension = get_extension_oid("esync", false);
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "extension esync is not in the catalog");
+	owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
+/*
+ * Runs a query through SPI as the owner of the extension and leaves SPI
+ * connected, so that the caller can take the result; then SPI_finish.
+ */
+static void
+query_as_owner(const char *query, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(query, nargs, types, values, nulls, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "query failed: %s", query);
+	SetUserIdAndSecContext(user, context);
+}
+
+/*
+ * Runs "SELECT esync.<name>(args of fcinfo)" as the owner of the extension.
+ * The caller has checked that the user may.
+ */
+static void
+call_as_owner(FunctionCallInfo fcinfo, const char *name)
+{
+	StringInfoData query;
+	Datum		values[FUNC_MAX_ARGS];
+	char		nulls[FUNC_MAX_ARGS + 1];
+	Oid		   *types;
+	int			nargs;
+
+	get_func_signature(fcinfo->flinfo->fn_oid, &types, &nargs);
+	initStringInfo(&query);
+	appendStringInfo(&query, "SELECT esync.%s(", name);
+	for (int i = 0; i < nargs; i++)
+	{
+		appendStringInfo(&query, "%s$%d", i ? ", " : "", i + 1);
+		values[i] = fcinfo->args[i].value;
+		nulls[i] = fcinfo->args[i].isnull ? 'n' : ' ';
+	}
+	appendStringInfoChar(&query, ')');
+	query_as_owner(query.data, nargs, types, values, nulls);
+	SPI_finish();
+}
+
+/* The table that an administrative function was given; NULL is an error. */
+static Oid
+table_argument(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("table must not be null")));
+	if (get_rel_name(PG_GETARG_OID(0)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", PG_GETARG_OID(0))));
+	return PG_GETARG_OID(0);
+}
+
+PG_FUNCTION_INFO_V1(esync_enable_table);
+PG_FUNCTION_INFO_V1(esync_disable_table);
+
+/* position of the argument baseline of esync_enable */
+#define ENABLE_BASELINE 15
+
+/*
+ * esync_enable(tbl, ...): the owner's right is asked here, the work is done
+ * by esync.enable_table as the owner of the extension.  A baseline is taken
+ * as the caller: encoding rows may run casts that users wrote.
+ */
+Datum
+esync_enable_table(PG_FUNCTION_ARGS)
+{
+	Oid			relid = table_argument(fcinfo);
+
+	esync_rights_owner(relid);
+	call_as_owner(fcinfo, "enable_table");
+	if (!PG_ARGISNULL(ENABLE_BASELINE) && PG_GETARG_BOOL(ENABLE_BASELINE))
+		esync_capture_baseline(relid);
+	PG_RETURN_VOID();
+}
+
+/* esync_disable(tbl, drop_history) */
+Datum
+esync_disable_table(PG_FUNCTION_ARGS)
+{
+	esync_rights_owner(table_argument(fcinfo));
+	call_as_owner(fcinfo, "disable_table");
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(esync_leaf_stats);
+
+/* esync.leaf_stats(tbl): counts for whoever may read the table, else NULLs. */
+Datum
+esync_leaf_stats(PG_FUNCTION_ARGS)
+{
+	EsyncTracked *t = esync_tracked_get(PG_GETARG_OID(0));
+	TupleDesc	desc;
+	Datum		values[5] = {0};
+	bool		nulls[5] = {true, true, true, true, true};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	desc = BlessTupleDesc(desc);
+	if (t && pg_class_aclcheck(t->root, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+	{
+		query_as_owner(psprintf("SELECT pg_catalog.count(*),"
+								" pg_catalog.count(*) FILTER (WHERE s.first),"
+								" pg_catalog.pg_total_relation_size('esync.event_%d'),"
+								" pg_catalog.min(s.at), pg_catalog.max(s.at)"
+								" FROM (SELECT e.aggregate_id IS DISTINCT FROM pg_catalog.lag(e.aggregate_id)"
+								" OVER (ORDER BY e.aggregate_id, e.version) AS first,"
+								" e.commit_timestamp AS at FROM esync.event_%d AS e) AS s",
+								t->table_id, t->table_id), 0, NULL, NULL, NULL);
+		for (int i = 0; i < 5; i++)
+			values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &nulls[i]);
+		SPI_finish();
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}

@@ -1,0 +1,372 @@
+/*
+ * store.c: the only writer of esync.event.
+ *
+ * Events go straight into the leaf of their table: a heap insert and its
+ * index entries, nobody's privileges asked, no SPI.  An opened leaf is kept
+ * across the rows of a statement.  What it holds (relcache references, locks,
+ * pins) belongs to the resource owner of the (sub)transaction, and is given
+ * back when the statement's memory goes, before that (sub)transaction
+ * commits, or by its abort, whichever comes first.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "lib/ilist.h"
+#include "utils/memutils.h"
+#include "utils/builtins.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "esync_event.h"
+
+typedef struct OpenLeaf
+{
+	EsyncLeaf	leaf;			/* must be first */
+	dlist_node	link;			/* in open_leaves, while open */
+	bool		open;
+	Oid			relid;
+	MemoryContext cxt;			/* the statement's; this struct lives in it */
+	MemoryContextCallback callback;
+	ResourceOwner owner;
+	SubTransactionId subid;
+	bool		plain;			/* no triggers, no checks: the short way in */
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;
+} OpenLeaf;
+
+static dlist_head open_leaves = DLIST_STATIC_INIT(open_leaves);
+
+/* Gives everything back that an open leaf holds; the struct stays. */
+static void
+close_leaf(OpenLeaf *o)
+{
+	ResourceOwner old = CurrentResourceOwner;
+
+	dlist_delete(&o->link);
+	o->open = false;
+	CurrentResourceOwner = o->owner;
+	index_endscan(o->leaf.head_scan);
+	ExecDropSingleTupleTableSlot(o->leaf.head_slot);
+	ExecDropSingleTupleTableSlot(o->slot);
+	ExecCloseIndices(o->rri);
+	table_close(o->leaf.rel, NoLock);
+	CurrentResourceOwner = old;
+}
+
+/* Forgets a leaf whose resources an abort gives back by itself. */
+static void
+forget_leaf(OpenLeaf *o)
+{
+	dlist_delete(&o->link);
+	o->open = false;
+}
+
+/* The statement's memory is about to go. */
+static void
+memory_goes(void *arg)
+{
+	OpenLeaf   *o = arg;
+
+	if (!o->open)
+		return;
+	if (IsTransactionState())
+		close_leaf(o);
+	else
+		forget_leaf(o);
+}
+
+/*
+ * Closes all leaves kept open; whoever alters or drops a leaf calls this
+ * first, since an open one counts as in use.
+ */
+void
+esync_store_close_all(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &open_leaves)
+		close_leaf(dlist_container(OpenLeaf, link, iter.cur));
+}
+
+/* Nothing may be open when the resource owner is released by a commit. */
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+		esync_store_close_all();
+	else if (event == XACT_EVENT_ABORT)
+		dlist_foreach_modify(iter, &open_leaves)
+			forget_leaf(dlist_container(OpenLeaf, link, iter.cur));
+}
+
+/* The same for the leaves that a subtransaction opened. */
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
+					  void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (event != SUBXACT_EVENT_PRE_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	dlist_foreach_modify(iter, &open_leaves)
+	{
+		OpenLeaf   *o = dlist_container(OpenLeaf, link, iter.cur);
+
+		if (o->subid != mine)
+			continue;
+		if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
+			close_leaf(o);
+		else
+			forget_leaf(o);
+	}
+}
+
+/* Called once, by _PG_init. */
+void
+esync_store_init(void)
+{
+	RegisterXactCallback(end_of_transaction, NULL);
+	RegisterSubXactCallback(end_of_subtransaction, NULL);
+}
+
+/* May rows be inserted without asking for triggers and constraints? */
+static bool
+is_plain(Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	return rel->trigdesc == NULL && (constr == NULL || constr->num_check == 0);
+}
+
+/* The one of the opened indexes with that OID. */
+static Relation
+index_of(ResultRelInfo *rri, Oid indexid)
+{
+	for (int i = 0; i < rri->ri_NumIndices; i++)
+		if (RelationGetRelid(rri->ri_IndexRelationDescs[i]) == indexid)
+			return rri->ri_IndexRelationDescs[i];
+	return NULL;
+}
+
+/* Opens everything that an insert and a probe for the head need. */
+static void
+open_leaf(OpenLeaf *o, EsyncTracked *t)
+{
+	MemoryContext old = MemoryContextSwitchTo(o->cxt);
+	ResourceOwner owner = CurrentResourceOwner;
+
+	CurrentResourceOwner = o->owner = CurTransactionResourceOwner;
+	o->subid = GetCurrentSubTransactionId();
+	o->relid = t->leaf;
+	o->leaf.rel = table_open(t->leaf, RowExclusiveLock);
+	o->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(o->rri, o->leaf.rel, 0, NULL, 0);
+	ExecOpenIndices(o->rri, false);
+	o->leaf.head_index = index_of(o->rri, esync_stream_index(o->leaf.rel));
+	if (o->leaf.head_index == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ESYNC_CONFIGURATION),
+				 errmsg("table \"esync.%s\" lacks its unique index on (aggregate_id, version)",
+						RelationGetRelationName(o->leaf.rel)),
+				 errhint("Create it again, or call esync_disable for table \"%s\".",
+						 t->table_name)));
+	o->plain = is_plain(o->leaf.rel);
+	o->estate = CreateExecutorState();
+	o->estate->es_opened_result_relations = list_make1(o->rri);
+	o->slot = MakeSingleTupleTableSlot(RelationGetDescr(o->leaf.rel), &TTSOpsVirtual);
+	o->leaf.head_slot = table_slot_create(o->leaf.rel, NULL);
+	o->leaf.head_scan = index_beginscan(o->leaf.rel, o->leaf.head_index, SnapshotSelf,
+										NULL, 1, 0);
+	memset(&o->leaf.head_key, 0, sizeof(ScanKeyData));
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(old);
+	dlist_push_head(&open_leaves, &o->link);
+	o->open = true;
+}
+
+/*
+ * The opened leaf of a tracked table, kept in *keep for as long as cxt lives:
+ * a trigger passes its fn_mcxt and a place that survives with it.
+ */
+EsyncLeaf *
+esync_store_open(EsyncTracked *t, MemoryContext cxt, EsyncLeaf **keep)
+{
+	OpenLeaf   *o = (OpenLeaf *) *keep;
+
+	if (o != NULL && o->open && o->relid == t->leaf)
+		return *keep;
+	if (o == NULL)
+	{
+		o = MemoryContextAllocZero(cxt, sizeof(OpenLeaf));
+		o->cxt = cxt;
+		o->callback.func = memory_goes;
+		o->callback.arg = o;
+		MemoryContextRegisterResetCallback(cxt, &o->callback);
+		*keep = &o->leaf;
+	}
+	else if (o->open)
+		close_leaf(o);
+	open_leaf(o, t);
+	return *keep;
+}
+
+/* The last event of an aggregate, whoever's transaction, if not undone. */
+void
+esync_store_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
+{
+	ResourceOwner old = CurrentResourceOwner;
+
+	CurrentResourceOwner = ((OpenLeaf *) leaf)->owner;
+	esync_stream_head(leaf, aggregate_id, head);
+	CurrentResourceOwner = old;
+}
+
+/* Sets a nullable pointer column. */
+static inline void
+set_pointer(TupleTableSlot *slot, EsyncEventAttr attr, const void *pointer)
+{
+	slot->tts_values[attr - 1] = PointerGetDatum(pointer);
+	slot->tts_isnull[attr - 1] = pointer == NULL;
+}
+
+/* Lays an event out as a row of esync.event. */
+static void
+fill_slot(TupleTableSlot *slot, const EsyncEvent *e, text *type)
+{
+	Datum	   *v = slot->tts_values;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, 0, ESYNC_EVENT_NATTS * sizeof(bool));
+	v[ESYNC_ATTR_EVENT_ID - 1] = Int64GetDatum(e->event_id);
+	v[ESYNC_ATTR_XID - 1] = FullTransactionIdGetDatum(e->xid);
+	v[ESYNC_ATTR_VERSION - 1] = Int64GetDatum(e->version);
+	v[ESYNC_ATTR_BASE_VERSION - 1] = Int64GetDatum(e->base_version);
+	v[ESYNC_ATTR_BRANCH - 1] = TimestampTzGetDatum(e->branch);
+	v[ESYNC_ATTR_SUBMIT - 1] = TimestampTzGetDatum(e->submit);
+	v[ESYNC_ATTR_COMMIT - 1] = TimestampTzGetDatum(e->commit);
+	v[ESYNC_ATTR_EFFECTIVE - 1] = TimestampTzGetDatum(e->effective);
+	v[ESYNC_ATTR_EFFECTIVE_HIGH - 1] = TimestampTzGetDatum(e->effective_high);
+	v[ESYNC_ATTR_DEVICE_SEQ - 1] = Int64GetDatum(e->device_seq);
+	slot->tts_isnull[ESYNC_ATTR_DEVICE_SEQ - 1] = e->device_seq == 0;
+	v[ESYNC_ATTR_EPOCH - 1] = Int32GetDatum(e->epoch);
+	v[ESYNC_ATTR_TABLE_ID - 1] = Int32GetDatum(e->table_id);
+	v[ESYNC_ATTR_FLAGS - 1] = Int32GetDatum(e->flags);
+	v[ESYNC_ATTR_ROW_XMIN - 1] = TransactionIdGetDatum(e->row_xmin);
+	set_pointer(slot, ESYNC_ATTR_EVENT_TYPE, type);
+	set_pointer(slot, ESYNC_ATTR_AGGREGATE_ID, e->aggregate_id);
+	set_pointer(slot, ESYNC_ATTR_USER_ID, e->user_id);
+	set_pointer(slot, ESYNC_ATTR_DEVICE_ID, e->device_id);
+	set_pointer(slot, ESYNC_ATTR_DB_ROLE, e->db_role);
+	set_pointer(slot, ESYNC_ATTR_TENANT, e->tenant);
+	set_pointer(slot, ESYNC_ATTR_CLIENT_EVENT_ID, e->client_event_id);
+	set_pointer(slot, ESYNC_ATTR_PATCH, e->patch);
+	set_pointer(slot, ESYNC_ATTR_PAYLOAD, e->payload);
+	set_pointer(slot, ESYNC_ATTR_META, e->meta);
+	ExecStoreVirtualTuple(slot);
+}
+
+/* Inserts the row; with everything a DBA may have hung onto the leaf. */
+static void
+insert_row(OpenLeaf *o)
+{
+	if (o->plain)
+	{
+		table_tuple_insert(o->leaf.rel, o->slot, GetCurrentCommandId(true), 0, NULL);
+		list_free(esync_insert_index_tuples(o->rri, o->slot, o->estate));
+		ResetPerTupleExprContext(o->estate);
+		return;
+	}
+	AfterTriggerBeginQuery();
+	ExecSimpleRelationInsert(o->rri, o->estate, o->slot);
+	AfterTriggerEndQuery(o->estate);
+	ResetPerTupleExprContext(o->estate);
+}
+
+/* The error where another writer took the same version of an aggregate. */
+static void
+version_taken(const EsyncEvent *e)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access to aggregate \"%s\" due to concurrent change",
+					text_to_cstring(e->aggregate_id)),
+			 errdetail("Another transaction wrote version " INT64_FORMAT " of it.", e->version),
+			 errhint("The transaction might succeed if retried.")));
+}
+
+/*
+ * Takes the next event_id; the caller holds the lock of the aggregate's row,
+ * so that ids ascend with versions.  Names of columns that are new since the
+ * last event are recorded as true from it on.
+ */
+int64
+esync_store_next_id(EsyncTracked *t)
+{
+	int64		id = nextval_internal(t->sequence, false);
+
+	if (t->unrecorded)
+		esync_lineage_record(t, id);
+	return id;
+}
+
+/*
+ * Writes an event whose every member but xid, epoch and table_id is set.  A
+ * version that another transaction took meanwhile is 40001, never 23505.
+ */
+void
+esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e)
+{
+	static text *type_texts[ESYNC_BASELINE + 1];
+	OpenLeaf   *o = (OpenLeaf *) leaf;
+	ResourceOwner old = CurrentResourceOwner;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	if (type_texts[e->type] == NULL)
+	{
+		MemoryContextSwitchTo(TopMemoryContext);
+		type_texts[e->type] = cstring_to_text(esync_event_type_name(e->type));
+		MemoryContextSwitchTo(cxt);
+	}
+	esync_epoch_record();
+	e->xid = GetTopFullTransactionId();
+	e->epoch = esync_epoch();
+	e->table_id = t->table_id;
+	fill_slot(o->slot, e, type_texts[e->type]);
+	CurrentResourceOwner = o->owner;
+	PG_TRY();
+	{
+		insert_row(o);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		FlushErrorState();
+		version_taken(e);
+	}
+	PG_END_TRY();
+	CurrentResourceOwner = old;
+}
+
+PG_FUNCTION_INFO_V1(esync_close_leaves);
+
+/* esync.close_leaves(), for esync.disable_table */
+Datum
+esync_close_leaves(PG_FUNCTION_ARGS)
+{
+	esync_store_close_all();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,700 @@
+/*
+ * stream.c: the only reader of esync.event.
+ *
+ * Events are read from the leaf of their table through its unique index on
+ * (aggregate_id, version), without the planner, under a snapshot of the
+ * caller's choice; any snapshot will do, SnapshotSelf included.  Everything
+ * handed out is a copy in the caller's memory context, except that payloads
+ * stay compressed or out of line until esync_event_payload is asked.
+ *
+ * Nothing here asks for rights: whoever calls has done so.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "esync_event.h"
+
+/* one pass over a leaf's index, and the events gathered of the aggregate at hand */
+typedef struct Reader
+{
+	EsyncTracked *t;
+	EsyncBounds bounds;
+	Snapshot	snapshot;
+	EsyncWant	want;
+	Relation	leaf;
+	Relation	index_rel;
+	TupleTableSlot *slot;
+	TupleTableSlot *row_slot;	/* for finish_events, where it has work to do */
+
+	EsyncEvents *events;
+	int			size;			/* of events->e */
+	int			row;			/* index of the last event that left a row; -1: none */
+	ItemPointerData row_tid;
+	int64		until;			/* only versions up to this one */
+	MemoryContext scratch;		/* esync_stream_back: documents live here, during a call */
+	EsyncEventCallback callback;
+	void	   *arg;
+	int			index;			/* that it was called with */
+	text	   *former;			/* the aggregate that the last moved Created came from */
+	int64		former_version;
+
+	/* texts of the event before, shared by those that repeat them */
+	text	   *aggregate_id;
+	text	   *user_id;
+	text	   *device_id;
+	text	   *db_role;
+	text	   *tenant;
+} Reader;
+
+static const char *const type_names[] = {
+	[ESYNC_CREATED] = "Created",
+	[ESYNC_UPDATED] = "Updated",
+	[ESYNC_DELETED] = "Deleted",
+	[ESYNC_RESTORED] = "Restored",
+	[ESYNC_RESOLVED] = "Resolved",
+	[ESYNC_BASELINE] = "Baseline"
+};
+
+/* The name under which a type is stored and shown. */
+const char *
+esync_event_type_name(EsyncEventType type)
+{
+	return type_names[type];
+}
+
+/* The type of that name; the stream holds no other. */
+EsyncEventType
+esync_event_type_parse(const char *name, int len)
+{
+	for (int i = 0; i < lengthof(type_names); i++)
+	{
+		if (strncmp(type_names[i], name, len) == 0 && type_names[i][len] == '\0')
+			return (EsyncEventType) i;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("unknown event type \"%s\" in the event stream",
+					pnstrdup(name, len))));
+}
+
+/* ------------------------------------------------------------- the index */
+
+/* Is it valid, whole, and unique on (aggregate_id, version) ascending? */
+static bool
+index_fits(Oid indexid)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(indexid));
+	Form_pg_index form;
+	bool		fits;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_index) GETSTRUCT(tuple);
+	fits = form->indisvalid && form->indisready && form->indisunique &&
+		form->indnkeyatts == 2 &&
+		form->indkey.values[0] == ESYNC_ATTR_AGGREGATE_ID &&
+		form->indkey.values[1] == ESYNC_ATTR_VERSION &&
+		heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+	ReleaseSysCache(tuple);
+	return fits;
+}
+
+/* Does it sort as the stream is read: ascending, the text bytewise? */
+static bool
+index_sorts(Oid indexid)
+{
+	Relation	index = index_open(indexid, AccessShareLock);
+	bool		sorts = index->rd_rel->relam == BTREE_AM_OID &&
+		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 &&
+		index->rd_indcollation[0] == C_COLLATION_OID;
+
+	index_close(index, AccessShareLock);
+	return sorts;
+}
+
+/* The index that finds an aggregate's events; InvalidOid where it is gone. */
+Oid
+esync_stream_index(Relation leaf)
+{
+	List	   *indexes = RelationGetIndexList(leaf);
+	Oid			result = InvalidOid;
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		if (index_fits(lfirst_oid(cell)) && index_sorts(lfirst_oid(cell)))
+		{
+			result = lfirst_oid(cell);
+			break;
+		}
+	}
+	list_free(indexes);
+	return result;
+}
+
+/* -------------------------------------------------------------- the head */
+
+/*
+ * Finds the last event of an aggregate: one descent of the kept scan from the
+ * far end of its versions.  Sees what SnapshotSelf sees, own command included.
+ * Leaves no buffer pinned: the scan outlives subtransactions.
+ */
+void
+esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
+{
+	TupleTableSlot *slot = leaf->head_slot;
+
+	if (leaf->head_key.sk_func.fn_oid == InvalidOid)
+		ScanKeyEntryInitialize(&leaf->head_key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+							   C_COLLATION_OID, F_TEXTEQ, (Datum) 0);
+	leaf->head_key.sk_argument = PointerGetDatum(aggregate_id);
+	index_rescan(leaf->head_scan, &leaf->head_key, 1, NULL, 0);
+
+	head->found = index_getnext_slot(leaf->head_scan, BackwardScanDirection, slot);
+	if (head->found)
+	{
+		Datum	   *values = slot->tts_values - 1;
+
+		slot_getsomeattrs(slot, ESYNC_ATTR_ROW_XMIN);
+		head->version = DatumGetInt64(values[ESYNC_ATTR_VERSION]);
+		head->event_id = DatumGetInt64(values[ESYNC_ATTR_EVENT_ID]);
+		head->commit = DatumGetTimestampTz(values[ESYNC_ATTR_COMMIT]);
+		head->effective_high = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE_HIGH]);
+		head->row_xmin = slot->tts_isnull[ESYNC_ATTR_ROW_XMIN - 1] ? InvalidTransactionId :
+			DatumGetTransactionId(values[ESYNC_ATTR_ROW_XMIN]);
+		head->flags = DatumGetInt32(values[ESYNC_ATTR_FLAGS]);
+	}
+	ExecClearTuple(slot);
+	index_rescan(leaf->head_scan, NULL, 1, NULL, 0);
+}
+
+/* ------------------------------------------------------ tuple to event */
+
+/* A column as text, the one of the event before if it is the same. */
+static text *
+read_text(Reader *r, int attr, text **before)
+{
+	struct varlena *source;
+	int			len;
+
+	if (r->slot->tts_isnull[attr - 1])
+		return NULL;
+	source = pg_detoast_datum_packed((struct varlena *)
+									 DatumGetPointer(r->slot->tts_values[attr - 1]));
+	len = VARSIZE_ANY_EXHDR(source);
+	if (*before == NULL || VARSIZE(*before) - VARHDRSZ != len ||
+		memcmp(VARDATA(*before), VARDATA_ANY(source), len) != 0)
+		*before = cstring_to_text_with_len(VARDATA_ANY(source), len);
+	return *before;
+}
+
+/* A column as flat jsonb: a copy, or in scratch or in the tuple where that will do. */
+static Jsonb *
+read_jsonb(Reader *r, int attr)
+{
+	MemoryContext old;
+	Jsonb	   *doc;
+
+	if (r->slot->tts_isnull[attr - 1])
+		return NULL;
+	if (r->scratch == NULL)
+		return (Jsonb *) PG_DETOAST_DATUM_COPY(r->slot->tts_values[attr - 1]);
+	old = MemoryContextSwitchTo(r->scratch);
+	doc = (Jsonb *) PG_DETOAST_DATUM(r->slot->tts_values[attr - 1]);
+	MemoryContextSwitchTo(old);
+	return doc;
+}
+
+/* A copy of the payload as it is stored, however that may be. */
+static Jsonb *
+read_payload(TupleTableSlot *slot)
+{
+	struct varlena *source;
+	void	   *copy;
+
+	if (slot->tts_isnull[ESYNC_ATTR_PAYLOAD - 1])
+		return NULL;
+	source = (struct varlena *) DatumGetPointer(slot->tts_values[ESYNC_ATTR_PAYLOAD - 1]);
+	copy = palloc(VARSIZE_ANY(source));
+	memcpy(copy, source, VARSIZE_ANY(source));
+	return (Jsonb *) copy;
+}
+
+static EsyncEventType
+read_type(TupleTableSlot *slot)
+{
+	struct varlena *name = pg_detoast_datum_packed((struct varlena *)
+												   DatumGetPointer(slot->tts_values[ESYNC_ATTR_EVENT_TYPE - 1]));
+
+	return esync_event_type_parse(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/* What every reader wants: places, clocks, type, device, patch and meta. */
+static void
+read_place(Reader *r, EsyncEvent *e)
+{
+	Datum	   *values = r->slot->tts_values - 1;
+	bool	   *isnull = r->slot->tts_isnull - 1;
+
+	e->event_id = DatumGetInt64(values[ESYNC_ATTR_EVENT_ID]);
+	e->version = DatumGetInt64(values[ESYNC_ATTR_VERSION]);
+	e->commit = DatumGetTimestampTz(values[ESYNC_ATTR_COMMIT]);
+	e->effective = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE]);
+	e->device_seq = isnull[ESYNC_ATTR_DEVICE_SEQ] ? 0 :
+		DatumGetInt64(values[ESYNC_ATTR_DEVICE_SEQ]);
+	e->flags = DatumGetInt32(values[ESYNC_ATTR_FLAGS]);
+	e->type = read_type(r->slot);
+	e->device_id = read_text(r, ESYNC_ATTR_DEVICE_ID, &r->device_id);
+	e->patch = read_jsonb(r, ESYNC_ATTR_PATCH);
+	e->meta = read_jsonb(r, ESYNC_ATTR_META);
+}
+
+/* The rest: who, when, and the payload as stored. */
+static void
+read_author(Reader *r, EsyncEvent *e)
+{
+	Datum	   *values = r->slot->tts_values - 1;
+	bool	   *isnull = r->slot->tts_isnull - 1;
+
+	e->xid = DatumGetFullTransactionId(values[ESYNC_ATTR_XID]);
+	e->base_version = isnull[ESYNC_ATTR_BASE_VERSION] ? 0 :
+		DatumGetInt64(values[ESYNC_ATTR_BASE_VERSION]);
+	e->branch = DatumGetTimestampTz(values[ESYNC_ATTR_BRANCH]);
+	e->submit = DatumGetTimestampTz(values[ESYNC_ATTR_SUBMIT]);
+	e->effective_high = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE_HIGH]);
+	e->epoch = DatumGetInt32(values[ESYNC_ATTR_EPOCH]);
+	e->table_id = DatumGetInt32(values[ESYNC_ATTR_TABLE_ID]);
+	e->row_xmin = isnull[ESYNC_ATTR_ROW_XMIN] ? InvalidTransactionId :
+		DatumGetTransactionId(values[ESYNC_ATTR_ROW_XMIN]);
+	e->aggregate_id = read_text(r, ESYNC_ATTR_AGGREGATE_ID, &r->aggregate_id);
+	e->user_id = read_text(r, ESYNC_ATTR_USER_ID, &r->user_id);
+	e->db_role = read_text(r, ESYNC_ATTR_DB_ROLE, &r->db_role);
+	e->tenant = read_text(r, ESYNC_ATTR_TENANT, &r->tenant);
+	if (!isnull[ESYNC_ATTR_CLIENT_EVENT_ID])
+	{
+		e->client_event_id = palloc(sizeof(pg_uuid_t));
+		memcpy(e->client_event_id, DatumGetUUIDP(values[ESYNC_ATTR_CLIENT_EVENT_ID]),
+			   sizeof(pg_uuid_t));
+	}
+	e->payload = read_payload(r->slot);
+}
+
+/* --------------------------------------------------------- gathering */
+
+/*
+ * Takes note of where a moved row came from: meta {"moved_from": {...}}.  The
+ * last such event counts; a list is read up to it, backwards it comes first.
+ */
+static void
+note_link(Reader *r, Jsonb *meta)
+{
+	JsonbValue	link;
+	JsonbValue	id;
+	JsonbValue	version;
+
+	if (r->scratch != NULL && r->former != NULL)
+		return;
+	if (meta == NULL || !esync_json_member(&meta->root, "moved_from", 10, &link) ||
+		link.type != jbvBinary ||
+		!esync_json_member(link.val.binary.data, "aggregate_id", 12, &id) ||
+		!esync_json_member(link.val.binary.data, "version", 7, &version) ||
+		id.type != jbvString || version.type != jbvNumeric)
+		return;
+	r->former = cstring_to_text_with_len(id.val.string.val, id.val.string.len);
+	r->former_version =
+		DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(version.val.numeric)));
+}
+
+/* Room for one event more, zeroed. */
+static EsyncEvent *
+next_event(Reader *r)
+{
+	EsyncEvents *events = r->events;
+
+	if (events->n == r->size)
+	{
+		r->size *= 2;
+		events->e = repalloc_huge(events->e, (Size) r->size * sizeof(EsyncEvent));
+	}
+	memset(&events->e[events->n], 0, sizeof(EsyncEvent));
+	return &events->e[events->n++];
+}
+
+/* Does the event leave a row in the table (as far as it says itself)? */
+static bool
+leaves_row(const EsyncEvent *e)
+{
+	if (e->flags & ESYNC_FLAG_NO_ROW)
+		return false;
+	if (e->type == ESYNC_DELETED)
+		return esync_json_count(&e->patch->root) > 0;
+	return true;
+}
+
+/*
+ * Looks at the slot's event: is it within bounds?  Where it is the Created
+ * half of a move, its link is noted in any case.
+ */
+static bool
+is_wanted(Reader *r)
+{
+	TupleTableSlot *slot = r->slot;
+	Datum	   *values = slot->tts_values - 1;
+
+	slot_getsomeattrs(slot, ESYNC_ATTR_FLAGS);
+	if (DatumGetInt64(values[ESYNC_ATTR_VERSION]) > r->until)
+		return false;
+	if (DatumGetInt32(values[ESYNC_ATTR_FLAGS]) & ESYNC_FLAG_MOVED)
+	{
+		slot_getallattrs(slot);
+		if (read_type(slot) == ESYNC_CREATED)
+			note_link(r, read_jsonb(r, ESYNC_ATTR_META));
+	}
+	return DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE]) <= r->bounds.as_of &&
+		DatumGetTimestampTz(values[ESYNC_ATTR_COMMIT]) <= r->bounds.known_at;
+}
+
+/* Adds the slot's event to the list, if it is wanted. */
+static void
+gather(Reader *r)
+{
+	TupleTableSlot *slot = r->slot;
+	EsyncEvent *e;
+
+	if (!is_wanted(r))
+		return;
+	slot_getsomeattrs(slot, ESYNC_EVENT_NATTS);
+	e = next_event(r);
+	read_place(r, e);
+	if (r->want == ESYNC_WANT_ALL)
+		read_author(r, e);
+	else if (e->type == ESYNC_CREATED || e->type == ESYNC_BASELINE)
+		e->payload = read_payload(slot);
+	if (leaves_row(e))
+	{
+		r->row = r->events->n - 1;
+		r->row_tid = slot->tts_tid;
+	}
+}
+
+/* An empty list in the current context, and nothing remembered of former events. */
+static void
+start_events(Reader *r)
+{
+	r->size = 16;
+	r->events = palloc(sizeof(EsyncEvents));
+	r->events->n = 0;
+	r->events->e = palloc(r->size * sizeof(EsyncEvent));
+	r->row = -1;
+	r->former = NULL;
+	r->aggregate_id = r->user_id = r->device_id = r->db_role = r->tenant = NULL;
+}
+
+/*
+ * The fold takes last_modified columns from the payload of the last event that
+ * left a row.  That one is read afterwards, so that nobody copies all others.
+ */
+static void
+finish_events(Reader *r)
+{
+	EsyncEvent *e;
+
+	if (r->row_slot == NULL || r->row < 0)
+		return;
+	e = &r->events->e[r->row];
+	if (e->payload != NULL ||
+		!table_tuple_fetch_row_version(r->leaf, &r->row_tid, r->snapshot, r->row_slot))
+		return;
+	slot_getsomeattrs(r->row_slot, ESYNC_ATTR_PAYLOAD);
+	e->payload = read_payload(r->row_slot);
+	ExecClearTuple(r->row_slot);
+}
+
+/* Opens the leaf and its index; the event table without it is of no use to anyone. */
+static void
+open_reader(Reader *r, EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
+			EsyncWant want)
+{
+	Oid			indexid;
+
+	memset(r, 0, sizeof(*r));
+	r->t = t;
+	r->bounds.as_of = bounds ? bounds->as_of : DT_NOEND;
+	r->bounds.known_at = bounds ? bounds->known_at : DT_NOEND;
+	r->snapshot = snapshot;
+	r->want = want;
+	r->until = PG_INT64_MAX;
+	r->leaf = table_open(t->leaf, AccessShareLock);
+	indexid = esync_stream_index(r->leaf);
+	if (!OidIsValid(indexid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("event table \"%s\" lacks its unique index on (aggregate_id, version)",
+						RelationGetRelationName(r->leaf)),
+				 errhint("Create it again as a unique btree index, or REINDEX the invalid one.")));
+	r->index_rel = index_open(indexid, AccessShareLock);
+	r->slot = table_slot_create(r->leaf, NULL);
+	if (want == ESYNC_WANT_ROW || (want == ESYNC_WANT_FOLD && t->nstamps > 0))
+		r->row_slot = table_slot_create(r->leaf, NULL);
+}
+
+static void
+close_reader(Reader *r)
+{
+	if (r->row_slot)
+		ExecDropSingleTupleTableSlot(r->row_slot);
+	ExecDropSingleTupleTableSlot(r->slot);
+	index_close(r->index_rel, AccessShareLock);
+	table_close(r->leaf, AccessShareLock);
+}
+
+/* ------------------------------------------------------ one aggregate */
+
+/* Reads the versions of one aggregate up to r->until into a new list. */
+static EsyncEvents *
+read_aggregate(Reader *r, text *aggregate_id)
+{
+	IndexScanDesc scan = index_beginscan(r->leaf, r->index_rel, r->snapshot, NULL, 1, 0);
+	ScanKeyData key;
+
+	start_events(r);
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, PointerGetDatum(aggregate_id));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, r->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		gather(r);
+	}
+	index_endscan(scan);
+	finish_events(r);
+	ExecClearTuple(r->slot);
+	return r->events;
+}
+
+/* Puts the events of a former key before those that are there, and marks them. */
+static EsyncEvents *
+join_events(EsyncEvents *former, EsyncEvents *later)
+{
+	EsyncEvents *joined = palloc(sizeof(EsyncEvents));
+	Size		bytes = (Size) Max(former->n + later->n, 1) * sizeof(EsyncEvent);
+
+	joined->n = former->n + later->n;
+	joined->e = MemoryContextAllocHuge(CurrentMemoryContext, bytes);
+	memcpy(joined->e, former->e, former->n * sizeof(EsyncEvent));
+	memcpy(joined->e + former->n, later->e, later->n * sizeof(EsyncEvent));
+	for (int i = 0; i < former->n; i++)
+		joined->e[i].flags |= ESYNC_FLAG_FOLLOWED;
+	return joined;
+}
+
+static bool
+was_visited(List *visited, text *aggregate_id)
+{
+	ListCell   *cell;
+
+	foreach(cell, visited)
+	{
+		text	   *other = (text *) lfirst(cell);
+
+		if (VARSIZE_ANY_EXHDR(other) == VARSIZE_ANY_EXHDR(aggregate_id) &&
+			memcmp(VARDATA_ANY(other), VARDATA_ANY(aggregate_id),
+				   VARSIZE_ANY_EXHDR(other)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Reads one aggregate; with follow, what its row was under former keys too.
+ * A link is followed although its own event lies beyond the bounds: the row
+ * was there under its former key.  Each key is visited once, which ends circles
+ * (a row that got an old key back has that key's events in its own list).
+ */
+EsyncEvents *
+esync_stream_read_for(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
+					  Snapshot snapshot, bool follow, EsyncWant want)
+{
+	Reader		r;
+	EsyncEvents *events;
+	List	   *visited = NIL;
+
+	open_reader(&r, t, bounds, snapshot, want);
+	events = read_aggregate(&r, aggregate_id);
+	while (follow && r.former != NULL)
+	{
+		text	   *former = r.former;
+
+		visited = lappend(visited, aggregate_id);
+		if (was_visited(visited, former))
+			break;
+		r.until = r.former_version;
+		aggregate_id = former;
+		events = join_events(read_aggregate(&r, former), events);
+	}
+	close_reader(&r);
+	return events;
+}
+
+/* Reads one aggregate in full; see esync.h. */
+EsyncEvents *
+esync_stream_read(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
+				  Snapshot snapshot, bool follow)
+{
+	return esync_stream_read_for(t, aggregate_id, bounds, snapshot, follow, ESYNC_WANT_ALL);
+}
+
+/* Hands the slot's event to the callback, as it lies in the tuple. */
+static void
+hand_out(Reader *r, int flags)
+{
+	EsyncEvent	e = {0};
+	MemoryContext old;
+
+	if (!is_wanted(r))
+		return;
+	slot_getsomeattrs(r->slot, ESYNC_EVENT_NATTS);
+	read_place(r, &e);
+	e.flags |= flags;
+	if (!r->slot->tts_isnull[ESYNC_ATTR_PAYLOAD - 1])
+		e.payload = (Jsonb *) DatumGetPointer(r->slot->tts_values[ESYNC_ATTR_PAYLOAD - 1]);
+	old = MemoryContextSwitchTo(r->scratch);
+	r->callback(&e, --r->index, r->arg);
+	MemoryContextSwitchTo(old);
+}
+
+/* The versions of one aggregate up to r->until, the last one first. */
+static void
+scan_back(Reader *r, text *aggregate_id, int flags)
+{
+	IndexScanDesc scan = index_beginscan(r->leaf, r->index_rel, r->snapshot, NULL, 1, 0);
+	ScanKeyData key;
+
+	r->former = NULL;
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, PointerGetDatum(aggregate_id));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, BackwardScanDirection, r->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		hand_out(r, flags);
+		MemoryContextReset(r->scratch);
+	}
+	index_endscan(scan);
+	ExecClearTuple(r->slot);
+}
+
+/* Reads one aggregate newest first; see esync_event.h.  Links are followed as in a list. */
+void
+esync_stream_back(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
+				  Snapshot snapshot, bool follow, EsyncEventCallback callback, void *arg)
+{
+	Reader		r;
+	List	   *visited = NIL;
+
+	open_reader(&r, t, bounds, snapshot, ESYNC_WANT_ALL);
+	r.scratch = AllocSetContextCreate(CurrentMemoryContext, "esync event",
+									  ALLOCSET_DEFAULT_SIZES);
+	r.callback = callback;
+	r.arg = arg;
+	r.index = PG_INT32_MAX;
+	scan_back(&r, aggregate_id, 0);
+	while (follow && r.former != NULL)
+	{
+		visited = lappend(visited, aggregate_id);
+		if (was_visited(visited, r.former))
+			break;
+		aggregate_id = r.former;
+		r.until = r.former_version;
+		scan_back(&r, aggregate_id, ESYNC_FLAG_FOLLOWED);
+	}
+	MemoryContextDelete(r.scratch);
+	close_reader(&r);
+}
+
+/* ----------------------------------------------------- all aggregates */
+
+/* Is the slot's event of another aggregate than the one at hand? */
+static bool
+begins_aggregate(Reader *r, text *current)
+{
+	struct varlena *id;
+
+	slot_getsomeattrs(r->slot, ESYNC_ATTR_AGGREGATE_ID);
+	id = pg_detoast_datum_packed((struct varlena *)
+								 DatumGetPointer(r->slot->tts_values[ESYNC_ATTR_AGGREGATE_ID - 1]));
+	return current == NULL ||
+		VARSIZE_ANY_EXHDR(id) != VARSIZE(current) - VARHDRSZ ||
+		memcmp(VARDATA_ANY(id), VARDATA(current), VARSIZE_ANY_EXHDR(id)) != 0;
+}
+
+/*
+ * Reads the whole leaf in the order of its index, one aggregate at a time.
+ * Events, aggregate_id and whatever the callback allocates live in a context
+ * that is reset after the call.  An aggregate without an event within bounds
+ * is passed over.
+ */
+void
+esync_stream_each_for(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
+					  EsyncWant want, EsyncAggregateCallback callback, void *arg)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "esync aggregate",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = CurrentMemoryContext;
+	text	   *current = NULL;
+	IndexScanDesc scan;
+	Reader		r;
+
+	open_reader(&r, t, bounds, snapshot, want);
+	scan = index_beginscan(r.leaf, r.index_rel, snapshot, NULL, 0, 0);
+	index_rescan(scan, NULL, 0, NULL, 0);
+	for (;;)
+	{
+		bool		more = index_getnext_slot(scan, ForwardScanDirection, r.slot);
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(cxt);
+		if (!more || begins_aggregate(&r, current))
+		{
+			if (current != NULL && r.events->n > 0)
+			{
+				finish_events(&r);
+				callback(t, current, r.events, arg);
+			}
+			if (!more)
+				break;
+			MemoryContextReset(cxt);
+			start_events(&r);
+			current = read_text(&r, ESYNC_ATTR_AGGREGATE_ID, &r.aggregate_id);
+		}
+		gather(&r);
+		MemoryContextSwitchTo(outer);
+	}
+	MemoryContextSwitchTo(outer);
+	index_endscan(scan);
+	close_reader(&r);
+	MemoryContextDelete(cxt);
+}
+
+/* Reads the whole leaf in full; see esync.h. */
+void
+esync_stream_each(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
+				  EsyncAggregateCallback callback, void *arg)
+{
+	esync_stream_each_for(t, bounds, snapshot, ESYNC_WANT_ALL, callback, arg);
+}

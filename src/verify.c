@@ -1,0 +1,545 @@
+/*
+ * verify.c: what is wrong between a table, its triggers and its stream.
+ *
+ * First the table as a whole (triggers, key, index), then one pass over the
+ * stream in the order of its index: the events of each aggregate among
+ * themselves, and their fold against the row that the caller finds under the
+ * key.  Memory does not grow with the table.  Table and stream are read under
+ * one snapshot.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/partcache.h"
+#include "utils/reltrigger.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+
+#include "esync_event.h"
+
+PG_FUNCTION_INFO_V1(esync_verify);
+
+typedef struct Verify
+{
+	EsyncTracked *t;
+	EsyncRights rights;
+	ReturnSetInfo *rsinfo;
+	EsyncFold	fold;
+	SPIPlanPtr	plan;			/* the row of a key; NULL until the first aggregate */
+	Datum	   *values;			/* of that row, by attnum */
+	bool	   *nulls;
+} Verify;
+
+/* ---------------------------------------------------------------- findings */
+
+/* Puts out one problem; aggregate_id NULL: of the table as a whole. */
+static void
+put_problem(Verify *v, text *aggregate_id, const char *problem, Jsonb *detail)
+{
+	Datum		values[3];
+	bool		nulls[3] = {false};
+
+	values[0] = PointerGetDatum(aggregate_id);
+	nulls[0] = aggregate_id == NULL;
+	values[1] = CStringGetTextDatum(problem);
+	values[2] = JsonbPGetDatum(detail);
+	tuplestore_putvalues(v->rsinfo->setResult, v->rsinfo->setDesc, values, nulls);
+}
+
+/* A member of a detail. */
+static EsyncMember
+string_member(const char *key, const char *string)
+{
+	EsyncMember m = {.key = key, .keylen = strlen(key)};
+
+	m.value.type = jbvString;
+	m.value.val.string.val = unconstify(char *, string);
+	m.value.val.string.len = strlen(string);
+	return m;
+}
+
+static EsyncMember
+int64_member(const char *key, int64 number)
+{
+	EsyncMember m = {.key = key, .keylen = strlen(key)};
+
+	m.value.type = jbvNumeric;
+	m.value.val.numeric = int64_to_numeric(number);
+	return m;
+}
+
+static EsyncMember
+json_member(const char *key, const Jsonb *doc)
+{
+	EsyncMember m = {.key = key, .keylen = strlen(key)};
+
+	esync_json_root(doc, &m.value);
+	return m;
+}
+
+/* {"trigger": ..., "relation": ...} */
+static Jsonb *
+trigger_detail(const char *trigger, Relation rel)
+{
+	EsyncMember members[2];
+
+	members[0] = string_member("trigger", trigger);
+	members[1] = string_member("relation",
+							   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+														  RelationGetRelationName(rel)));
+	return esync_json_object(2, members);
+}
+
+/* ------------------------------------------------------------- the table */
+
+/* Looks for one trigger of a relation; `missing` is the problem if it is not there. */
+static void
+check_trigger(Verify *v, Relation rel, const char *name, const char *missing)
+{
+	const TriggerDesc *triggers = rel->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (strcmp(trigger->tgname, name) != 0)
+			continue;
+		if (trigger->tgenabled == TRIGGER_DISABLED ||
+			trigger->tgenabled == TRIGGER_FIRES_ON_REPLICA)
+			put_problem(v, NULL, "trigger disabled", trigger_detail(name, rel));
+		return;
+	}
+	put_problem(v, NULL, missing, trigger_detail(name, rel));
+}
+
+/* The triggers of the table and of all its partitions. */
+static void
+check_triggers(Verify *v)
+{
+	List	   *relids = list_make1_oid(v->t->root);
+	ListCell   *cell;
+
+	if (get_rel_relkind(v->t->root) == RELKIND_PARTITIONED_TABLE)
+		relids = find_all_inheritors(v->t->root, AccessShareLock, NULL);
+	foreach(cell, relids)
+	{
+		Relation	rel = table_open(lfirst_oid(cell), AccessShareLock);
+		bool		is_root = RelationGetRelid(rel) == v->t->root;
+
+		check_trigger(v, rel, ESYNC_TRIGGER_CAPTURE, "trigger missing");
+		check_trigger(v, rel, ESYNC_TRIGGER_TRUNCATE,
+					  is_root ? "trigger missing" : "partition without truncate trigger");
+		if (v->t->nstamps > 0)
+			check_trigger(v, rel, ESYNC_TRIGGER_STAMP, "trigger missing");
+		table_close(rel, AccessShareLock);
+	}
+}
+
+/* Is this index a whole, immediate, unique one on exactly the key columns? */
+static bool
+index_is_key(EsyncTracked *t, Oid indexid)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(indexid));
+	Form_pg_index form;
+	bool		fits;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_index) GETSTRUCT(tuple);
+	fits = form->indisunique && form->indimmediate && form->indisvalid &&
+		form->indnkeyatts == t->nkeys &&
+		heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+	for (int i = 0; fits && i < form->indnkeyatts; i++)
+	{
+		bool		found = false;
+
+		for (int k = 0; k < t->nkeys; k++)
+			found |= form->indkey.values[i] == t->keyattnums[k];
+		fits = found;
+	}
+	ReleaseSysCache(tuple);
+	return fits;
+}
+
+/* Does the partition key have a column (or expression) that the key leaves out? */
+static bool
+key_spans_partitions(EsyncTracked *t, Relation rel)
+{
+	PartitionKey partkey = RelationGetPartitionKey(rel);
+
+	for (int i = 0; partkey != NULL && i < get_partition_natts(partkey); i++)
+	{
+		bool		found = false;
+
+		for (int k = 0; k < t->nkeys; k++)
+			found |= get_partition_col_attnum(partkey, i) == t->keyattnums[k];
+		if (!found)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is the key still one?  Where it leaves out the partition key no index can
+ * say so, and the owner has vouched for it.
+ */
+static void
+check_key(Verify *v)
+{
+	Relation	rel = table_open(v->t->root, AccessShareLock);
+	List	   *indexes = RelationGetIndexList(rel);
+	bool		found = key_spans_partitions(v->t, rel);
+	ListCell   *cell;
+	StringInfoData columns;
+	EsyncMember member;
+
+	foreach(cell, indexes)
+		found = found || index_is_key(v->t, lfirst_oid(cell));
+	for (int k = 0; k < v->t->nkeys; k++)
+		found = found &&
+			TupleDescAttr(RelationGetDescr(rel), v->t->keyattnums[k] - 1)->attnotnull;
+	table_close(rel, AccessShareLock);
+	if (found)
+		return;
+	initStringInfo(&columns);
+	for (int k = 0; k < v->t->nkeys; k++)
+		appendStringInfo(&columns, "%s%s", k ? ", " : "",
+						 quote_identifier(v->t->fields[v->t->keyfields[k]].name));
+	member = string_member("key", columns.data);
+	put_problem(v, NULL, "key changed", esync_json_object(1, &member));
+}
+
+/* Is the stream's own index there?  Without it nothing of it can be read. */
+static bool
+check_index(Verify *v)
+{
+	Relation	leaf = table_open(v->t->leaf, AccessShareLock);
+	bool		found = OidIsValid(esync_stream_index(leaf));
+	EsyncMember members[2];
+
+	if (!found)
+	{
+		members[0] = string_member("relation",
+								   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(leaf)),
+															  RelationGetRelationName(leaf)));
+		members[1] = string_member("columns", "aggregate_id, version");
+		put_problem(v, NULL, "index missing", esync_json_object(2, members));
+	}
+	table_close(leaf, AccessShareLock);
+	return found;
+}
+
+/* --------------------------------------------------------------- the row */
+
+/*
+ * SELECT the captured columns FROM the table WHERE its key columns are $1 ...;
+ * ONLY, unless it is partitioned: children by inheritance are not captured.
+ */
+static char *
+row_query(EsyncTracked *t)
+{
+	bool		partitioned = get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE;
+	StringInfoData s;
+
+	initStringInfo(&s);
+	appendStringInfoString(&s, "SELECT ");
+	for (int i = 0; i < t->ncolumns; i++)
+		appendStringInfo(&s, "%s%s", i ? ", " : "",
+						 quote_identifier(t->fields[t->columns[i].field].name));
+	appendStringInfo(&s, " FROM %s%s WHERE ", partitioned ? "" : "ONLY ",
+					 quote_qualified_identifier(t->schema_name, t->table_name));
+	for (int k = 0; k < t->nkeys; k++)
+	{
+		const EsyncField *f = &t->fields[t->keyfields[k]];
+		char	   *param = psprintf("$%d", k + 1);
+
+		if (k > 0)
+			appendStringInfoString(&s, " AND ");
+		generate_operator_clause(&s, quote_identifier(f->name), f->typid,
+								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
+								 param, f->typid);
+	}
+	return s.data;
+}
+
+/* The prepared query, as the caller sees the table. */
+static SPIPlanPtr
+row_plan(EsyncTracked *t)
+{
+	Oid		   *types = palloc(t->nkeys * sizeof(Oid));
+	SPIPlanPtr	plan;
+
+	for (int k = 0; k < t->nkeys; k++)
+		types[k] = t->fields[t->keyfields[k]].typid;
+	plan = SPI_prepare(row_query(t), t->nkeys, types);
+	if (plan == NULL)
+		elog(ERROR, "preparing to read \"%s\" failed: %s", t->table_name,
+			 SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+/* The row under a key as JSON in the current context; NULL: none that the caller sees. */
+static Jsonb *
+table_row(Verify *v, text *aggregate_id)
+{
+	Datum	   *key = palloc(v->t->nkeys * sizeof(Datum));
+	Jsonb	   *doc = NULL;
+
+	esync_key_from_text(v->t, aggregate_id, key);
+	if (SPI_execute_plan(v->plan, key, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "reading \"%s\" failed", v->t->table_name);
+	if (SPI_processed > 0)
+	{
+		for (int i = 0; i < v->t->ncolumns; i++)
+		{
+			AttrNumber	attnum = v->t->columns[i].attnum;
+
+			v->values[attnum - 1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+												  i + 1, &v->nulls[attnum - 1]);
+		}
+		doc = esync_encode_row(v->t->row, v->values, v->nulls);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return doc;
+}
+
+/* -------------------------------------------------------- one aggregate */
+
+/* {"version": ..., "event_id": ...} of an event */
+static Jsonb *
+event_detail(const EsyncEvent *e)
+{
+	EsyncMember members[2];
+
+	members[0] = int64_member("version", e->version);
+	members[1] = int64_member("event_id", e->event_id);
+	return esync_json_object(2, members);
+}
+
+/* Versions without a gap, event_ids ascending. */
+static void
+check_order(Verify *v, text *aggregate_id, const EsyncEvents *events)
+{
+	int64		version = events->e[0].type == ESYNC_BASELINE ? events->e[0].version - 1 : 0;
+	int64		event_id = 0;
+	EsyncMember members[3];
+
+	for (int i = 0; i < events->n; i++)
+	{
+		const EsyncEvent *e = &events->e[i];
+
+		if (e->version != version + 1)
+		{
+			members[0] = int64_member("first_missing", version + 1);
+			members[1] = int64_member("last_missing", e->version - 1);
+			put_problem(v, aggregate_id, "version gap", esync_json_object(2, members));
+		}
+		if (e->event_id <= event_id)
+		{
+			members[0] = int64_member("version", e->version);
+			members[1] = int64_member("event_id", e->event_id);
+			members[2] = int64_member("previous_event_id", event_id);
+			put_problem(v, aggregate_id, "event order", esync_json_object(3, members));
+		}
+		version = e->version;
+		event_id = e->event_id;
+	}
+}
+
+/* {"title": {"<other>": ..., "stream": ...}}: one member of "fields" */
+static EsyncMember
+difference(const char *field, const char *other, const JsonbValue *value,
+		   const JsonbValue *stream)
+{
+	EsyncMember pair[2];
+
+	pair[0] = (EsyncMember) {.key = other, .keylen = strlen(other), .value = *value};
+	pair[1] = (EsyncMember) {.key = "stream", .keylen = strlen("stream"), .value = *stream};
+	return json_member(field, esync_json_object(2, pair));
+}
+
+/* Puts out a problem whose detail lists fields that differ, if there are any. */
+static void
+put_differences(Verify *v, text *aggregate_id, const char *problem, const EsyncEvent *event,
+				EsyncMember *fields, int n)
+{
+	EsyncMember members[3];
+
+	if (n == 0)
+		return;
+	members[0] = json_member("fields", esync_json_object(n, fields));
+	members[1] = int64_member("version", event->version);
+	members[2] = int64_member("event_id", event->event_id);
+	put_problem(v, aggregate_id, problem, esync_json_object(3, members));
+}
+
+/* The row against the fold, field by field; what has no register is skipped. */
+static void
+check_row(Verify *v, text *aggregate_id, const EsyncEvent *last, const Jsonb *row)
+{
+	EsyncTracked *t = v->t;
+	EsyncMember *fields = palloc((t->nfields + 1) * sizeof(EsyncMember));
+	int			n = 0;
+
+	for (int i = 0; i < t->nfields && t->fields[i].attnum != 0; i++)
+	{
+		const char *name = t->fields[i].name;
+		JsonbValue	stream;
+		JsonbValue	table;
+
+		if (!esync_fold_value(&v->fold, i, &stream) ||
+			!esync_json_member(&row->root, name, strlen(name), &table) ||
+			esync_json_equal(&table, &stream, true))
+			continue;
+		fields[n++] = difference(name, "table", &table, &stream);
+	}
+	put_differences(v, aggregate_id, "row differs", last, fields, n);
+}
+
+/* The payload of the last event against the fold, under the names it had then. */
+static void
+check_payload(Verify *v, text *aggregate_id, EsyncEvent *last)
+{
+	EsyncTracked *t = v->t;
+	EsyncMember *fields = palloc((t->nfields + 1) * sizeof(EsyncMember));
+	bool	   *seen = palloc0((t->nfields + 1) * sizeof(bool));
+	Jsonb	   *payload = esync_event_payload(last);
+	JsonbValue	stream;
+	JsonbValue	null = {.type = jbvNull};
+	EsyncWalk	walk;
+	int			n = 0;
+
+	if (payload == NULL || v->fold.row_event != last)
+		return;
+	esync_walk_init(&walk, &payload->root);
+	while (esync_walk_next(&walk))
+	{
+		int			i = esync_field_at(t->fields, t->nfields, walk.key, walk.keylen,
+									   last->event_id);
+
+		if (i < 0 || seen[i])
+			continue;
+		seen[i] = true;
+		if (esync_fold_value(&v->fold, i, &stream) &&
+			!esync_json_equal(&walk.value, &stream, true))
+			fields[n++] = difference(t->fields[i].name, "payload", &walk.value, &stream);
+	}
+	for (int i = 0; i < t->nfields && t->fields[i].attnum != 0; i++)
+	{
+		if (!seen[i] && v->fold.registers[i].event >= 0 &&
+			esync_fold_value(&v->fold, i, &stream))
+			fields[n++] = difference(t->fields[i].name, "payload", &null, &stream);
+	}
+	put_differences(v, aggregate_id, "payload differs", last, fields, n);
+}
+
+/*
+ * Callback: everything about one aggregate.  Where row policies apply, those
+ * whose row the caller does not see are passed over in silence.
+ */
+static void
+check_aggregate(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
+{
+	Verify	   *v = arg;
+	EsyncEvent *last = &events->e[events->n - 1];
+	Jsonb	   *row = table_row(v, aggregate_id);
+
+	if (row == NULL && v->rights.rls)
+		return;
+	check_order(v, aggregate_id, events);
+	esync_fold_reset(&v->fold);
+	for (int i = 0; i < events->n; i++)
+		esync_fold_add(&v->fold, &events->e[i], i);
+	if (!esync_fold_has_row(&v->fold))
+	{
+		if (row != NULL)
+			put_problem(v, aggregate_id, "row not deleted", event_detail(last));
+		return;
+	}
+	check_payload(v, aggregate_id, last);
+	if (row == NULL)
+		put_problem(v, aggregate_id, "row missing", event_detail(last));
+	else
+		check_row(v, aggregate_id, last, row);
+}
+
+/* ---------------------------------------------------------------- the call */
+
+/* All aggregates, or the one of a key. */
+static void
+check_aggregates(Verify *v, text *key)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	EsyncTracked *t = v->t;
+
+	v->values = palloc0(MaxHeapAttributeNumber * sizeof(Datum));
+	v->nulls = palloc(MaxHeapAttributeNumber * sizeof(bool));
+	memset(v->nulls, true, MaxHeapAttributeNumber * sizeof(bool));
+	esync_fold_init(&v->fold, t->fields, t->nfields, t->tombstone_field);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	v->plan = row_plan(t);
+	MemoryContextSwitchTo(cxt);
+	if (key == NULL)
+		esync_stream_each_for(t, NULL, GetActiveSnapshot(), ESYNC_WANT_ROW, check_aggregate, v);
+	else
+	{
+		text	   *aggregate_id = esync_key_from_text(t, key, NULL);
+		EsyncEvents *events = esync_stream_read_for(t, aggregate_id, NULL, GetActiveSnapshot(),
+													false, ESYNC_WANT_ROW);
+
+		if (events->n > 0)
+			check_aggregate(t, aggregate_id, events, v);
+	}
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
+
+/*
+ * esync_verify(tbl, key): one row a problem, none when all is well.  Needs
+ * SELECT on the table.  A table that is switched off has no triggers to miss.
+ */
+Datum
+esync_verify(PG_FUNCTION_ARGS)
+{
+	text	   *key = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	Verify		v = {0};
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
+	v.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	v.t = esync_tracked_need(PG_GETARG_OID(0));
+	esync_rights_read(v.t, &v.rights);
+	if (!v.rights.all)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(v.t->root)),
+					   v.t->table_name);
+	if (key == NULL)
+	{
+		if (v.t->enabled)
+			check_triggers(&v);
+		check_key(&v);
+		if (!check_index(&v))
+			return (Datum) 0;
+	}
+	check_aggregates(&v, key);
+	return (Datum) 0;
+}
