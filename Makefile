@@ -20,6 +20,7 @@ OBJS = \
 	src/pins.o \
 	src/replay.o \
 	src/rights.o \
+	src/row.o \
 	src/scalar.o \
 	src/store.o \
 	src/stream.o \

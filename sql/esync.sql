@@ -499,7 +499,10 @@ BEGIN
 			USING ERRCODE = 'feature_not_supported', HINT = 'It belongs to the merging of offline edits, which this version does not do. Leave it out.';
 	END LOOP;
 	PERFORM esync.check_table(tbl);
-	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', tbl);
+	-- a trigger that will be dropped needs the stronger lock at once: no upgrade, no deadlock
+	EXECUTE format('LOCK TABLE %s IN %s MODE', tbl, CASE WHEN last_modified = '{}' AND EXISTS (
+		SELECT FROM pg_trigger t WHERE t.tgrelid = tbl AND t.tgname = '~_esync_stamp')
+		THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END);
 	SELECT * INTO o FROM esync.tracked_table t WHERE t.relation = tbl;
 	is_new := NOT FOUND;
 	IF is_new THEN
@@ -539,8 +542,13 @@ BEGIN
 	PERFORM esync.check_options(tbl, o);
 	o.options_as_of := nextval('esync.event_id_seq');
 	PERFORM esync.record_columns(o.table_id, tbl, o.options_as_of);
-	DELETE FROM esync.tracked_table t WHERE t.table_id = o.table_id;
-	INSERT INTO esync.tracked_table SELECT o.*;
+	BEGIN
+		DELETE FROM esync.tracked_table t WHERE t.table_id = o.table_id;
+		INSERT INTO esync.tracked_table SELECT o.*;
+	EXCEPTION WHEN unique_violation THEN
+		RAISE EXCEPTION 'could not serialize access due to a concurrent esync_enable of table "%"', tbl
+			USING ERRCODE = 'serialization_failure', HINT = 'The transaction might succeed if retried.';
+	END;
 	PERFORM esync.make_leaf(o.table_id), esync.make_triggers(tbl, o.last_modified <> '{}'), esync.invalidate(tbl);
 END
 $$;
@@ -569,7 +577,7 @@ DECLARE
 	o esync.tracked_table;
 	rel regclass;
 BEGIN
-	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', tbl);
+	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', tbl);
 	SELECT * INTO o FROM esync.tracked_table t WHERE t.relation = tbl;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'table "%" is not tracked', tbl USING ERRCODE = 'YS001',
@@ -597,7 +605,7 @@ REVOKE ALL ON FUNCTION esync.disable_table(regclass, boolean) FROM PUBLIC;
 CREATE FUNCTION @extschema@.esync_disable(tbl regclass, drop_history boolean DEFAULT false) RETURNS void
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_disable_table';
 COMMENT ON FUNCTION @extschema@.esync_disable(regclass, boolean) IS
-'stops recording the changes of a table: its triggers go, its history stays unless drop_history; esync_enable goes on where it stopped; the caller must own the table';
+'stops recording the changes of a table: its triggers go (with the lock of DROP TRIGGER), its history stays unless drop_history; esync_enable goes on where it stopped; the caller must own the table';
 REVOKE ALL ON FUNCTION @extschema@.esync_disable(regclass, boolean) FROM PUBLIC;
 
 CREATE FUNCTION esync.table_dropped() RETURNS event_trigger
@@ -736,6 +744,16 @@ LANGUAGE C STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'esync_timeline_text';
 COMMENT ON FUNCTION @extschema@.esync_timeline(regclass, text) IS
 'branch, submit and commit moments of all events of a row, in time; commits lie on lane 0 and bear the patch, what went before a commit lies on the lane of its author; an event whose three moments are one, and a Baseline, has its commit alone';
+
+CREATE FUNCTION @extschema@.esync_version(tbl regclass, key "any") RETURNS bigint
+LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_version_any';
+COMMENT ON FUNCTION @extschema@.esync_version(regclass, "any") IS
+'the version of a row as of the statement''s snapshot, to be echoed as base_version; 1 for a row without events, NULL for a key that never was';
+
+CREATE FUNCTION @extschema@.esync_version(tbl regclass, key text) RETURNS bigint
+LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_version_text';
+COMMENT ON FUNCTION @extschema@.esync_version(regclass, text) IS
+'the version of a row as of the statement''s snapshot; key as text';
 
 CREATE FUNCTION esync.row_head(tbl regclass, key text)
 RETURNS jsonb

@@ -36,7 +36,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "esync_event.h"
+#include "esync.h"
 
 /* what a trigger keeps over the rows of a statement, in its fn_extra */
 typedef struct Kept
@@ -297,7 +297,8 @@ set_clocks(Capture *c, EsyncEvent *e, TimestampTz after, Extra *extras, int *nex
 {
 	const EsyncContext *x = c->context;
 
-	e->commit = Max(e->commit, GetCurrentTimestamp());
+	if (e->commit == 0)
+		e->commit = GetCurrentTimestamp();
 	if (c->head.found)
 		e->commit = Max(e->commit, c->head.commit);
 	e->submit = x->has_submit ? x->submit : e->commit;
@@ -331,6 +332,22 @@ set_clocks(Capture *c, EsyncEvent *e, TimestampTz after, Extra *extras, int *nex
 }
 
 /*
+ * The time that the stamp trigger gave a row under this statement, so that
+ * last_modified and the commit time of the event are one; 0 where there is no
+ * such column, or it holds what no clock said.
+ */
+static TimestampTz
+stamp_of(EsyncTracked *t, const Row *row)
+{
+	TimestampTz stamp;
+
+	if (t->nstamps == 0 || row->isnull[t->stamps[0] - 1])
+		return 0;
+	stamp = DatumGetTimestampTz(row->values[t->stamps[0] - 1]);
+	return stamp < GetCurrentTransactionStartTimestamp() || stamp > GetCurrentTimestamp() ? 0 : stamp;
+}
+
+/*
  * An event of the session's author on the aggregate at hand, based on its
  * head; what is left to the caller is row_xmin, patch and payload.  stamped
  * is a row whose last_modified columns give the commit time; or NULL.
@@ -350,13 +367,8 @@ begin_event(Capture *c, EsyncEvent *e, EsyncEventType type, const Row *stamped,
 	e->user_id = x->user_id;
 	e->device_id = x->device_id;
 	e->db_role = x->db_role;
-	for (int i = 0; stamped && i < c->t->nstamps; i++)
-	{
-		TimestampTz stamp = DatumGetTimestampTz(stamped->values[c->t->stamps[i] - 1]);
-
-		if (!stamped->isnull[c->t->stamps[i] - 1] && !TIMESTAMP_NOT_FINITE(stamp))
-			e->commit = Max(e->commit, stamp);
-	}
+	if (stamped)
+		e->commit = stamp_of(c->t, stamped);
 	set_clocks(c, e, after, extras, &nextras);
 	if (x->has_base && x->base_version != e->base_version)
 	{
@@ -657,20 +669,25 @@ trigger_depth(void)
 	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
 }
 
-/* Did a command of an outer level, whose triggers are running, make this tuple? */
+/*
+ * May the event of the change that made this tuple be still to come?  Asked in
+ * triggers that run within triggers: the change was made by this transaction,
+ * in a statement whose own triggers are running, or none of whose rows was
+ * captured yet.
+ */
 static bool
-made_by_outer_command(const Row *row, int depth)
+may_be_untold(const Row *row, int depth)
 {
 	HeapTupleHeader h = row->tuple->t_data;
 	CommandId	cid;
 
-	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(h)))
+	if (depth <= 1 || !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(h)))
 		return false;
 	cid = HeapTupleHeaderGetCmin(h);
 	for (int d = 1; d < depth && d < MAX_DEPTH; d++)
 		if (command_lxid[d] == esync_my_lxid && command_at[d] == cid)
 			return true;
-	return false;
+	return !esync_pending_command_seen(cid);
 }
 
 /* Notes, for triggers further in, which command's rows are captured here. */
@@ -678,12 +695,16 @@ static void
 note_command(const Row *new, int depth)
 {
 	HeapTupleHeader h = new->tuple->t_data;
+	CommandId	cid;
 
-	if (depth >= MAX_DEPTH ||
-		!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(h)))
+	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(h)))
+		return;
+	cid = HeapTupleHeaderGetCmin(h);
+	esync_pending_see_command(cid);
+	if (depth >= MAX_DEPTH)
 		return;
 	command_lxid[depth] = esync_my_lxid;
-	command_at[depth] = HeapTupleHeaderGetCmin(h);
+	command_at[depth] = cid;
 }
 
 /* Was this version of a row the one from which an UPDATE of ours made tuple? */
@@ -1037,7 +1058,7 @@ fired_by_update(Capture *c, TriggerData *trigdata, Row *old, Row *new)
 	if (esync_pending_take_caught(c->t->relid, &new->tuple->t_self))
 		return;
 	note_command(new, depth);
-	if (depth > 1 && made_by_outer_command(old, depth))
+	if (may_be_untold(old, depth))
 	{
 		turn_to(c, key_of(c->t, old));
 		catch_up(c, trigdata->tg_relation, old);
@@ -1056,7 +1077,7 @@ fired_by_delete(Capture *c, TriggerData *trigdata, Row *old)
 		esync_pending_move(c->t->relid, depth, old->tuple);
 		return;
 	}
-	if (depth > 1 && made_by_outer_command(old, depth))
+	if (may_be_untold(old, depth))
 	{
 		turn_to(c, key_of(c->t, old));
 		catch_up(c, trigdata->tg_relation, old);

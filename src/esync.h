@@ -6,17 +6,23 @@
  *   someone reads:    stream -> merge -> replay | history | graph
  *
  * json, encode and merge call nothing of esync but json.  store.c alone
- * writes esync.event, stream.c alone reads it.
+ * writes esync.event, stream.c alone reads it.  What is shared by a few files
+ * only stands in coder.h (encode) and history.h (history).
  */
 #ifndef ESYNC_H
 #define ESYNC_H
 
+#include "access/detoast.h"
+#include "access/genam.h"
+#include "access/relscan.h"
 #include "access/transam.h"
 #include "datatype/timestamp.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
 #include "nodes/bitmapset.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
+#include "utils/snapshot.h"
 #include "utils/uuid.h"
 
 #include "compat.h"
@@ -36,6 +42,69 @@
 
 /* in payload mode 'changes' every so manieth version carries the whole row */
 #define ESYNC_FULL_EVERY		64
+
+/* ------------------------------------- json: jsonb documents, byte by byte */
+
+/* one open container of a document being written */
+typedef struct EsyncJsonLevel
+{
+	uint32		base;			/* where it began, alignment included */
+	uint32		entry;			/* where its next JEntry goes */
+	uint32		index;			/* how many JEntrys are filled */
+	uint32		count;			/* how many it must have */
+	uint32		total;			/* bytes of its children so far */
+} EsyncJsonLevel;
+
+/*
+ * A jsonb document being written front to back.  Lives on the caller's
+ * stack; buf belongs to the context current at init, and becomes the result.
+ */
+typedef struct EsyncJson
+{
+	char	   *buf;
+	uint32		len;
+	uint32		cap;
+	int			depth;			/* open containers */
+	int			maxdepth;
+	bool		rawscalar;		/* the root is a bare scalar */
+	EsyncJsonLevel *levels;
+	EsyncJsonLevel few[8];		/* levels, until more are needed */
+} EsyncJson;
+
+/* the beginning of a container, made once and copied often */
+typedef struct EsyncJsonHead
+{
+	char	   *bytes;
+	uint32		len;
+	uint32		index;			/* as in EsyncJsonLevel */
+	uint32		count;
+	uint32		total;
+} EsyncJsonHead;
+
+/* an object in one call; keys unique, in any order */
+typedef struct EsyncMember
+{
+	const char *key;
+	int			keylen;
+	JsonbValue	value;			/* a scalar or jbvBinary */
+} EsyncMember;
+
+/*
+ * Reading, without palloc.  Values point into the container: strings and
+ * numerics there, nested containers as jbvBinary.
+ */
+typedef struct EsyncWalk
+{
+	const JsonbContainer *container;
+	const char *base;			/* where the children's bytes begin */
+	int			count;			/* members or elements */
+	int			next;			/* index of the one that comes next */
+	uint32		keyoff;			/* offset of its key (objects) and value */
+	uint32		valueoff;
+	const char *key;			/* the one at hand; NULL in arrays */
+	int			keylen;
+	JsonbValue	value;
+} EsyncWalk;
 
 /* ------------------------------------------------------------------ events */
 
@@ -91,14 +160,43 @@ typedef struct EsyncEvent
 	Jsonb	   *meta;
 } EsyncEvent;
 
-/* ------------------------------------------------- json.c: jsonb, bytewise */
-
 /*
- * A jsonb document being written front to back into buf.  Containers are
- * opened with the number of their children; object keys must be given in
- * stored order (esync_key_cmp).  Memory: the context current at init.
+ * A bit that only stream.c sets in EsyncEvent.flags, never stored: the event
+ * belongs to a former key of the aggregate, whose link was followed.  The
+ * Deleted half of the move bears it too and deletes nothing then.
  */
-typedef struct EsyncJson EsyncJson;
+#define ESYNC_FLAG_FOLLOWED		0x40000000
+
+/* attribute numbers of esync.event */
+typedef enum EsyncEventAttr
+{
+	ESYNC_ATTR_EVENT_ID = 1,
+	ESYNC_ATTR_XID,
+	ESYNC_ATTR_VERSION,
+	ESYNC_ATTR_BASE_VERSION,
+	ESYNC_ATTR_BRANCH,
+	ESYNC_ATTR_SUBMIT,
+	ESYNC_ATTR_COMMIT,
+	ESYNC_ATTR_EFFECTIVE,
+	ESYNC_ATTR_EFFECTIVE_HIGH,
+	ESYNC_ATTR_DEVICE_SEQ,
+	ESYNC_ATTR_EPOCH,
+	ESYNC_ATTR_TABLE_ID,
+	ESYNC_ATTR_FLAGS,
+	ESYNC_ATTR_ROW_XMIN,
+	ESYNC_ATTR_EVENT_TYPE,
+	ESYNC_ATTR_AGGREGATE_ID,
+	ESYNC_ATTR_USER_ID,
+	ESYNC_ATTR_DEVICE_ID,
+	ESYNC_ATTR_DB_ROLE,
+	ESYNC_ATTR_TENANT,
+	ESYNC_ATTR_CLIENT_EVENT_ID,
+	ESYNC_ATTR_PATCH,
+	ESYNC_ATTR_PAYLOAD,
+	ESYNC_ATTR_META
+} EsyncEventAttr;
+
+#define ESYNC_EVENT_NATTS		ESYNC_ATTR_META
 
 /* ------------------------------------ encode.c: rows and keys, as JSON and back */
 
@@ -169,11 +267,11 @@ typedef struct EsyncTracked
 	Oid			leaf;			/* esync.event_<table_id> */
 	Oid			sequence;		/* esync.event_id_seq */
 	int32		table_id;
-	int32		epoch;
 	bool		is_root;
 	bool		enabled;		/* false: history only */
 	bool		payload_full;
 	bool		notify;
+	bool		hides;			/* some column is excluded or masked by option */
 	char	   *schema_name;	/* of the tracked table */
 	char	   *table_name;
 	char	   *aggregate_type;
@@ -239,6 +337,326 @@ typedef struct EsyncRegister
 	JsonbValue	value;			/* points into the event's patch or payload */
 } EsyncRegister;
 
-#include "esync_rooms.h"
+/* ------------------------------------------------------------------ rights */
+
+typedef struct EsyncRights
+{
+	bool		all;			/* every column of the table may be read */
+	bool		table_wide;		/* SELECT on the table itself (columns that are gone) */
+	bool		rls;			/* row policies apply to the caller */
+	Bitmapset  *columns;		/* attnums of the root that may be read, where not all */
+} EsyncRights;
+
+/* ----------------------------------------------------------------- pending */
+
+typedef struct EsyncMove		/* a row on its way between partitions */
+{
+	Oid			relid;			/* the leaf it left */
+	int			depth;			/* of triggers */
+	HeapTuple	tuple;			/* as it was, header included */
+	SubTransactionId subid;
+} EsyncMove;
+
+/* -------------------------------------------------------- store and stream */
+
+/*
+ * An opened event leaf.  store.c opens, keeps and closes it; the head_ members
+ * are what esync_stream_head needs: head_index as esync_stream_index finds it,
+ * head_scan from index_beginscan with SnapshotSelf and ESYNC_HEAD_KEYS keys,
+ * and head_slot from table_slot_create(rel, NULL).
+ */
+#define ESYNC_HEAD_KEYS			2
+
+typedef struct EsyncLeaf
+{
+	Relation	rel;
+	Relation	head_index;
+	IndexScanDesc head_scan;
+	TupleTableSlot *head_slot;
+	ScanKeyData head_key;		/* filled at the first probe; zero before */
+} EsyncLeaf;
+
+typedef struct EsyncHead		/* the last event of an aggregate */
+{
+	bool		found;
+	int64		version;
+	int64		event_id;
+	TimestampTz commit;
+	TimestampTz effective_high;
+	TransactionId row_xmin;
+	int32		flags;
+} EsyncHead;
+
+typedef struct EsyncEvents
+{
+	int			n;
+	EsyncEvent *e;				/* ascending version; by event_id where a link was followed */
+} EsyncEvents;
+
+/* bounds of a reading; DT_NOEND where unbounded */
+typedef struct EsyncBounds
+{
+	TimestampTz as_of;			/* effective_timestamp <= as_of (Baseline ground always) */
+	TimestampTz known_at;		/* commit_timestamp <= known_at */
+} EsyncBounds;
+
+/* what a reader wants of each event; the rest of EsyncEvent is zero or NULL */
+typedef enum EsyncWant
+{
+	ESYNC_WANT_ALL,				/* everything */
+	ESYNC_WANT_EDITS,			/* the same, payloads only of Created and Baseline */
+	ESYNC_WANT_FOLD,			/* what folding needs: clocks, device, flags, patch, meta; payloads
+								 * only of Created and Baseline, and of the last event that left a
+								 * row where the table has last_modified columns */
+	ESYNC_WANT_ROW				/* the same, and the payload of that last event in any case */
+} EsyncWant;
+
+/* called once an aggregate; see esync_stream_each */
+typedef void (*EsyncAggregateCallback) (EsyncTracked *t, text *aggregate_id,
+										EsyncEvents *events, void *arg);
+
+/* called once an event, false to see no more; see esync_stream_back */
+typedef bool (*EsyncEventCallback) (EsyncEvent *event, int index, void *arg);
+
+/* ---------------------------------------------------------------- the fold */
+
+typedef struct EsyncFold
+{
+	const EsyncField *fields;
+	int			nfields;
+	EsyncRegister *registers;	/* one a field */
+	bool		known;			/* any event was added */
+	bool		deleted;		/* what the delete register says */
+	bool		gone;			/* deleted by a hard delete: no row at all */
+	EsyncStamp	deleted_stamp;
+	int64		row_version;	/* highest version added that left a row, and */
+	EsyncEvent *row_event;		/* that event: last_modified columns come from it */
+	int			tombstone_field;
+} EsyncFold;
+
+/* ----------------------------------------------- prototypes, in flow order */
+
+/* ---- esync.c: settings */
+extern bool esync_enabled;			/* esync.enabled */
+extern int	esync_clock_tolerance;	/* esync.clock_tolerance, ms */
+
+/* ---- capture.c */
+extern void esync_capture_init(void);
+/* a Baseline for every row of a table just enabled; the caller holds its lock */
+extern void esync_capture_baseline(Oid relid);
+
+/* ---- pending.c: what a transaction remembers between row triggers */
+extern void esync_pending_init(void);
+extern void esync_pending_move(Oid relid, int depth, HeapTuple tuple);
+/* the move waiting for its other half, taken out; NULL if none */
+extern EsyncMove *esync_pending_take_move(void);
+extern const EsyncMove *esync_pending_peek_move(void);
+/* a key found written again before its row's own deletion was told; version of the Deleted */
+extern void esync_pending_vanish(Oid root, text *aggregate_id, TransactionId xmin, int64 version);
+/* the same taken out; 0 if none */
+extern int64 esync_pending_take_vanished(Oid root, text *aggregate_id, TransactionId xmin);
+/* a tuple whose event was written before its own trigger ran */
+extern void esync_pending_caught(Oid relid, ItemPointer tid);
+extern bool esync_pending_take_caught(Oid relid, ItemPointer tid);
+/* commands of this transaction of which rows were captured */
+extern void esync_pending_see_command(CommandId cid);
+extern bool esync_pending_command_seen(CommandId cid);
+
+/* ---- context.c */
+extern void esync_context_init(void);
+extern uint64 esync_context_generation;	/* moves when the last result of get is void */
+extern const EsyncContext *esync_context_get(void);
+
+/* ---- tracked.c: plans */
+extern void esync_tracked_init(void);
+extern void esync_tracked_undo_on_abort(void);
+/* the plan of a tracked table or a leaf of one; NULL where it is not tracked */
+extern EsyncTracked *esync_tracked_get(Oid relid);
+/* the same of a tracked table named by a user; YS001 where it is not tracked */
+extern EsyncTracked *esync_tracked_need(Oid relid);
+
+/* ---- lineage.c: fields through renames and restores */
+extern Oid	esync_relation_oid(const char *name);
+extern int	esync_relnatts(Oid relid);
+extern void esync_side_insert(const char *relname, Datum *values, bool *nulls);
+extern int32 esync_epoch(void);
+extern void esync_epoch_record(void);
+extern EsyncField *esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded);
+extern void esync_lineage_record(EsyncTracked *t, int64 event_id);
+extern void esync_lineage_forget(void);
+/* index into fields of what `name` meant at event_id (PG_INT64_MAX: now); -1 if nothing */
+extern int	esync_field_at(const EsyncField *fields, int nfields,
+						   const char *name, int namelen, int64 event_id);
+
+/* ---- key.c: aggregate ids */
+/* canonical aggregate_id of a key given as any type or as text; values[] (nkeys) if not NULL
+ * takes the key as datums of the key columns' types.  22023 / 22P02 if it does not fit. */
+extern text *esync_key_from_any(EsyncTracked *t, Datum arg, Oid argtype, Datum *values);
+extern text *esync_key_from_text(EsyncTracked *t, text *arg, Datum *values);
+/* {"block_id": "..."} of an aggregate_id */
+extern Jsonb *esync_key_object(EsyncTracked *t, text *aggregate_id);
+
+/* ---- encode.c, decode.c: datum <-> JSON value, free of session settings */
+extern EsyncShape *esync_shape_make(MemoryContext cxt, const EsyncAttr *attrs, int nattrs);
+
+/* values[attnum - 1] is the value of an attr; which is an index into attrs */
+extern Jsonb *esync_encode_row(EsyncShape *shape, const Datum *values, const bool *isnull);
+extern Jsonb *esync_encode_patch(EsyncShape *shape, const Datum *values, const bool *isnull,
+								 const int *which, int nwhich);
+extern Jsonb *esync_encode_adds(EsyncShape *shape, const Datum *values, const bool *isnull,
+								const int *which, int nwhich);
+extern void esync_encode_value(EsyncShape *shape, int which, Datum value, bool isnull,
+							   JsonbValue *out);
+extern text *esync_encode_key(EsyncShape *keyshape, const Datum *values, const bool *isnull);
+
+extern void esync_decode_value(EsyncShape *shape, int which, const JsonbValue *v,
+							   Datum *value, bool *isnull);
+extern Datum esync_decode_key_text(EsyncShape *keyshape, int which, const char *string);
+
+/* ---- json.c */
+
+/*
+ * Writing.  An array: open_array(n), then n children.  An object:
+ * open_object(n), then all n keys in stored order (esync_key_cmp), then the n
+ * values in the same order.  Whatever is appended outside of any container
+ * is the root; esync_json_finish closes nothing but a bare scalar.
+ */
+extern void esync_json_init(EsyncJson *json, Size guess);
+extern void esync_json_open_array(EsyncJson *json, int count);
+extern void esync_json_open_object(EsyncJson *json, int count);
+extern void esync_json_key(EsyncJson *json, const char *key, int keylen);
+extern void esync_json_close(EsyncJson *json);
+extern void esync_json_null(EsyncJson *json);
+extern void esync_json_bool(EsyncJson *json, bool value);
+extern void esync_json_int64(EsyncJson *json, int64 value);
+extern void esync_json_numeric(EsyncJson *json, const struct varlena *numeric);
+extern void esync_json_string(EsyncJson *json, const char *string, int len);
+extern char *esync_json_string_space(EsyncJson *json, int len);
+extern void esync_json_container(EsyncJson *json, const void *container, int len);
+extern void esync_json_value(EsyncJson *json, const JsonbValue *value);
+extern Jsonb *esync_json_finish(EsyncJson *json);
+
+/* Prepared beginnings: what is written of the innermost open container. */
+extern void esync_json_head_make(EsyncJson *json, MemoryContext cxt, EsyncJsonHead *head);
+extern void esync_json_open_head(EsyncJson *json, const EsyncJsonHead *head);
+
+extern Jsonb *esync_json_object(int count, const EsyncMember *members);
+
+/* Length first, then memcmp: the order in which jsonb stores keys. */
+extern int	esync_key_cmp(const char *a, int alen, const char *b, int blen);
+
+extern void esync_walk_init(EsyncWalk *walk, const JsonbContainer *container);
+extern bool esync_walk_next(EsyncWalk *walk);
+extern void esync_json_root(const Jsonb *document, JsonbValue *out);
+extern int	esync_json_count(const JsonbContainer *container);
+extern bool esync_json_member(const JsonbContainer *object, const char *key, int keylen,
+							  JsonbValue *out);
+extern void esync_json_element(const JsonbContainer *array, int i, JsonbValue *out);
+extern bool esync_json_equal(const JsonbValue *a, const JsonbValue *b, bool exact);
+extern Jsonb *esync_json_from_value(const JsonbValue *value);
+
+/* JSON pointers of one token */
+extern char *esync_pointer_escape(const char *name);
+extern int	esync_pointer_token(const char *path, int pathlen, char *token);
+
+/* ---- store.c: the only writer */
+extern void esync_store_init(void);
+extern void esync_store_close_all(void);
+extern EsyncLeaf *esync_store_open(EsyncTracked *t, MemoryContext cxt, EsyncLeaf **keep);
+extern void esync_store_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head);
+extern int64 esync_store_next_id(EsyncTracked *t);
+extern void esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e);
+
+/* ---- stream.c: the only reader */
+extern void esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head);
+
+/* "Created" and so on, as stored; a constant */
+extern const char *esync_event_type_name(EsyncEventType type);
+/* the reverse; XX001 if the stored text is none of them */
+extern EsyncEventType esync_event_type_parse(const char *name, int len);
+
+/* the leaf's valid unique index on (aggregate_id, version); InvalidOid if it has none */
+extern Oid	esync_stream_index(Relation leaf);
+
+/*
+ * The payload of an event that stream.c gave, in flat form; NULL where none is
+ * stored.  EsyncEvent.payload itself is as it stands in the tuple, maybe
+ * compressed or out of line: never look into it without this.  The result
+ * replaces event->payload, so a second call is free; it is allocated in the
+ * current memory context, which must live as long as the event.  (patch and
+ * meta are always flat.)
+ */
+static inline Jsonb *
+esync_event_payload(EsyncEvent *event)
+{
+	if (event->payload != NULL && VARATT_IS_EXTENDED(event->payload))
+		event->payload = (Jsonb *) detoast_attr((struct varlena *) event->payload);
+	return event->payload;
+}
+
+/*
+ * All events of one aggregate within bounds, as much of each as is wanted, in
+ * the current memory context.  Where follow is set and the key was changed,
+ * those of the former key up to the move come with it, all by event_id.
+ * Opens the leaf by itself (AccessShareLock), asks no rights.
+ */
+extern EsyncEvents *esync_stream_read(EsyncTracked *t, text *aggregate_id,
+										  const EsyncBounds *bounds, Snapshot snapshot,
+										  bool follow, EsyncWant want);
+/* calls back once per aggregate of the table, its events in ascending version, in a
+ * memory context that is reset after each call */
+extern void esync_stream_each(EsyncTracked *t, const EsyncBounds *bounds,
+								  Snapshot snapshot, EsyncWant want,
+								  EsyncAggregateCallback callback, void *arg);
+
+/*
+ * The events of one aggregate one by one, newest version first, without
+ * copies: what the event points to (the payload as ever in stored form) is
+ * good for the time of the call, which is made in a memory context that is
+ * reset after it.  index descends.  For a state, which needs few of the values
+ * that ever were, this is much cheaper than a list; see esync_fold_keep.  The
+ * callback returns false to see no more.
+ */
+extern void esync_stream_back(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
+							  Snapshot snapshot, bool follow,
+							  EsyncEventCallback callback, void *arg);
+
+/* ---- merge.c: registers and fold */
+extern void esync_fold_init(EsyncFold *fold, const EsyncField *fields, int nfields,
+							int tombstone_field);
+extern void esync_fold_add(EsyncFold *fold, EsyncEvent *event, int index);
+/* the row that the registers say; masked columns only with_masked (as "***"); NULL when gone */
+extern Jsonb *esync_fold_state(EsyncFold *fold, bool with_masked);
+extern int	esync_stamp_cmp(const EsyncStamp *a, const EsyncStamp *b);
+extern EsyncStamp esync_event_stamp(const EsyncEvent *event);
+
+/* from now on the fold copies the values that it keeps; events may go after each call */
+extern void esync_fold_keep(EsyncFold *fold);
+/* empties a fold for another aggregate of the same table; keeps what init prepared */
+extern void esync_fold_reset(EsyncFold *fold);
+/* the value of one field now (fill or null where never set); false: it has no register */
+extern bool esync_fold_value(const EsyncFold *fold, int field, JsonbValue *value);
+/* the same of a last_modified column; buffer (MAXDATELEN + 1) may come to hold the value */
+extern void esync_fold_stamp_value(const EsyncFold *fold, int field, char *buffer,
+								   JsonbValue *value);
+/* is there a row, by the events added */
+extern bool esync_fold_has_row(const EsyncFold *fold);
+
+/* ---- replay.c: state at a point */
+/* what the table's row ought to hold now, by all events; NULL: no event, or gone */
+extern Jsonb *esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
+							   bool *known, bool *deleted);
+
+/* ---- rights.c: who may */
+extern void esync_rights_owner(Oid relid);
+/* what the caller may read of t; 42501 if not a single column */
+extern void esync_rights_read(EsyncTracked *t, EsyncRights *rights);
+extern bool esync_rights_field(const EsyncRights *rights, const EsyncField *field);
+/* is there a row with this key that the caller sees (its grants and policies) */
+extern bool esync_rights_row(EsyncTracked *t, Datum *key);
+extern bool esync_rights_select(const EsyncTracked *t, const char *columns, Datum *key);
+/* patch or payload without the fields that the caller may not read; NULL stays NULL */
+extern Jsonb *esync_rights_filter(EsyncTracked *t, const EsyncRights *rights,
+								  Jsonb *doc, bool is_patch, int64 event_id);
 
 #endif							/* ESYNC_H */

@@ -18,9 +18,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-#include "esync.h"
-#include "esync_event.h"
-#include "esync_history.h"
+#include "history.h"
 
 /* how much of a value, and of a line, is shown; in characters */
 #define VALUE_WIDTH		40
@@ -105,7 +103,7 @@ graph_rows(FunctionCallInfo fcinfo, bool key_is_text)
 	Graph		graph;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_ALL, &reading) ||
+	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_EDITS, &reading) ||
 		reading.rls_hidden)
 		return (Datum) 0;
 

@@ -1,6 +1,5 @@
 /*
- * history.c: fields and events over time: field_history, esync_history, and
- * the head of esync_row.
+ * history.c: fields and events over time: field_history and esync_history.
  *
  * A field's track is read in effective order, a row's events in commit order.
  * Functions run as their caller: what it may not read of the tracked table
@@ -9,22 +8,15 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_class.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
-#include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
-#include "utils/typcache.h"
 
-#include "esync.h"
-#include "esync_event.h"
-#include "esync_history.h"
+#include "history.h"
 
 /* a path longer than this names no column, however it is escaped */
 #define PATH_MAX_LEN	(2 * NAMEDATALEN + 1)
@@ -59,15 +51,13 @@ static void walk_delete_register(BarWalk *walk, int index);
 /* ------------------------------------------------------ opening a reading */
 
 /*
- * Takes (tbl, key) from a function's first two arguments, asks the caller's
- * rights, and reads the events, as much of each as is wanted.  False where an
- * argument is NULL.  Holds a lock on the table, so that its plan stays.
+ * Takes (tbl, key) from a function's first two arguments and asks the caller's
+ * rights; reads no events.  False where an argument is NULL.  Holds a lock on
+ * the table, so that its plan stays.
  */
 bool
-esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncWant want,
-				   EsyncReading *reading)
+esync_history_take(FunctionCallInfo fcinfo, bool key_is_text, EsyncReading *reading)
 {
-	EsyncBounds unbounded = {DT_NOEND, DT_NOEND};
 	EsyncTracked *t;
 	Datum	   *key;
 
@@ -86,8 +76,21 @@ esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncWant want,
 			esync_key_from_any(t, PG_GETARG_DATUM(1),
 							   get_fn_expr_argtype(fcinfo->flinfo, 1), key);
 
-	reading->rls_hidden = reading->rights.rls && !esync_rights_row(t, key);
-	reading->events = esync_stream_read_for(t, reading->aggregate_id, &unbounded,
+	return true;
+}
+
+/* The same, with the events, as much of each as is wanted. */
+bool
+esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncWant want,
+				   EsyncReading *reading)
+{
+	EsyncBounds unbounded = {DT_NOEND, DT_NOEND};
+
+	if (!esync_history_take(fcinfo, key_is_text, reading))
+		return false;
+	reading->rls_hidden = reading->rights.rls &&
+		!esync_rights_row(reading->tracked, reading->key);
+	reading->events = esync_stream_read(reading->tracked, reading->aggregate_id, &unbounded,
 											GetActiveSnapshot(), true, want);
 	return true;
 }
@@ -545,7 +548,7 @@ field_history_rows(FunctionCallInfo fcinfo, bool key_is_text)
 	int			field = ESYNC_ALL_FIELDS;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_ALL, &reading))
+	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_EDITS, &reading))
 		return (Datum) 0;
 	if (!PG_ARGISNULL(2))
 		field = named_field(&reading, PG_GETARG_NAME(2));
@@ -704,168 +707,4 @@ Datum
 esync_history_text(PG_FUNCTION_ARGS)
 {
 	return history_rows(fcinfo, true);
-}
-
-/* --------------------------------------------------------- head of esync_row */
-
-/* The query that reads one row of the table by its key: what the caller may read. */
-static char *
-row_query(const EsyncReading *reading, EsyncAttr *attrs, int *nattrs)
-{
-	const EsyncTracked *t = reading->tracked;
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	*nattrs = 0;
-	for (int i = 0; i < t->ncolumns; i++)
-	{
-		const EsyncField *f = &t->fields[t->columns[i].field];
-
-		if (t->columns[i].shape < 0 || !esync_rights_field(&reading->rights, f))
-			continue;
-		appendStringInfo(&sql, "%s%s", *nattrs == 0 ? "SELECT " : ", ",
-						 quote_identifier(f->name));
-		attrs[*nattrs] = (EsyncAttr) {f->name, *nattrs + 1, f->typid, f->typmod, f->masked};
-		(*nattrs)++;
-	}
-	appendStringInfo(&sql, " FROM %s%s WHERE ",
-					 get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
-					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->root)),
-												get_rel_name(t->root)));
-	for (int i = 0; i < t->nkeys; i++)
-	{
-		const EsyncField *f = &t->fields[t->keyfields[i]];
-		char		param[16];
-
-		snprintf(param, sizeof(param), "$%d", i + 1);
-		if (i > 0)
-			appendStringInfoString(&sql, " AND ");
-		generate_operator_clause(&sql, quote_identifier(f->name), f->typid,
-								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
-								 param, f->typid);
-	}
-	return sql.data;
-}
-
-/*
- * The row as the table has it, for one that the stream does not know yet.
- * Asked as the caller, policies included; NULL if there is none.
- */
-static Jsonb *
-table_row(const EsyncReading *reading)
-{
-	const EsyncTracked *t = reading->tracked;
-	MemoryContext caller = CurrentMemoryContext;
-	EsyncAttr  *attrs = palloc(sizeof(EsyncAttr) * Max(t->ncolumns, 1));
-	Oid		   *types = palloc(sizeof(Oid) * t->nkeys);
-	Jsonb	   *row = NULL;
-	int			nattrs;
-	char	   *query = row_query(reading, attrs, &nattrs);
-	int			result;
-
-	for (int i = 0; i < t->nkeys; i++)
-		types[i] = t->fields[t->keyfields[i]].typid;
-	SPI_connect();
-	result = SPI_execute_with_args(query, t->nkeys, types, reading->key, NULL, true, 1);
-	if (result != SPI_OK_SELECT)
-		elog(ERROR, "reading a row failed: %s", SPI_result_code_string(result));
-	if (SPI_processed > 0)
-	{
-		Datum	   *values = palloc(sizeof(Datum) * nattrs);
-		bool	   *isnull = palloc(sizeof(bool) * nattrs);
-		EsyncShape *shape = esync_shape_make(CurrentMemoryContext, attrs, nattrs);
-
-		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, isnull);
-		MemoryContextSwitchTo(caller);
-		row = esync_encode_row(shape, values, isnull);
-	}
-	SPI_finish();
-	return row;
-}
-
-/* The row as its events have it, less what the caller may not read; NULL if gone. */
-static Jsonb *
-folded_row(const EsyncReading *reading)
-{
-	const EsyncTracked *t = reading->tracked;
-	EsyncFold	fold;
-
-	esync_fold_init(&fold, t->fields, t->nfields, t->tombstone_field);
-	for (int i = 0; i < reading->events->n; i++)
-		esync_fold_add(&fold, &reading->events->e[i], i);
-	return esync_rights_filter(reading->tracked, &reading->rights,
-							   esync_fold_state(&fold, true), false, PG_INT64_MAX);
-}
-
-/* Sets a member of an object; the value is the caller's to fill in. */
-static JsonbValue *
-set_member(EsyncMember *member, const char *key)
-{
-	member->key = key;
-	member->keylen = strlen(key);
-	return &member->value;
-}
-
-/*
- * {"table", "key", "row", "version", "deleted"} of an aggregate.  Without the
- * row where policies do not show it.
- */
-static Jsonb *
-row_head(const EsyncReading *reading, Jsonb *row, int64 version, bool deleted)
-{
-	const EsyncTracked *t = reading->tracked;
-	EsyncMember members[5];
-	JsonbValue *value;
-	int			n = 0;
-
-	value = set_member(&members[n++], "table");
-	value->type = jbvString;
-	value->val.string.val = quote_qualified_identifier(t->schema_name, t->table_name);
-	value->val.string.len = strlen(value->val.string.val);
-
-	value = set_member(&members[n++], "key");
-	esync_json_root(esync_key_object(reading->tracked, reading->aggregate_id), value);
-
-	value = set_member(&members[n++], "version");
-	value->type = jbvNumeric;
-	value->val.numeric = int64_to_numeric(version);
-
-	value = set_member(&members[n++], "deleted");
-	value->type = jbvBool;
-	value->val.boolean = deleted;
-
-	if (!reading->rls_hidden)
-	{
-		value = set_member(&members[n++], "row");
-		if (row == NULL)
-			value->type = jbvNull;
-		else
-			esync_json_root(row, value);
-	}
-	return esync_json_object(n, members);
-}
-
-PG_FUNCTION_INFO_V1(esync_row_head);
-
-/* esync.row_head(tbl regclass, key text): NULL for what is neither event nor row. */
-Datum
-esync_row_head(PG_FUNCTION_ARGS)
-{
-	EsyncReading reading;
-	EsyncEvent *last;
-	Jsonb	   *row;
-
-	if (!esync_history_open(fcinfo, true, ESYNC_WANT_FOLD, &reading))
-		PG_RETURN_NULL();
-	if (reading.events->n == 0)
-	{
-		if (!esync_rights_row(reading.tracked, reading.key) ||
-			(row = table_row(&reading)) == NULL)
-			PG_RETURN_NULL();
-		PG_RETURN_JSONB_P(row_head(&reading, row, 1, false));
-	}
-	last = &reading.events->e[reading.events->n - 1];
-	row = reading.rls_hidden ? NULL : folded_row(&reading);
-	PG_RETURN_JSONB_P(row_head(&reading, row, last->version,
-							   (last->flags & ESYNC_FLAG_DELETED) != 0));
 }

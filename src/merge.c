@@ -26,7 +26,7 @@
 #include "utils/json.h"
 #include "utils/memutils.h"
 
-#include "esync_event.h"
+#include "esync.h"
 
 /* event_ids of defaults are less than those of any event by this much */
 #define DEFAULT_SHIFT			(PG_INT64_MAX / 2)

@@ -39,6 +39,8 @@ static MemoryContext pending_cxt = NULL;
 static EsyncMove *move = NULL;
 static List *vanished = NIL;
 static List *caught = NIL;
+static Bitmapset *commands = NULL;
+static CommandId last_command = InvalidCommandId;
 
 /* All lists are empty at the end of a transaction; their memory went with it. */
 static void
@@ -50,6 +52,8 @@ end_of_transaction(XactEvent event, void *arg)
 	pending_cxt = NULL;
 	move = NULL;
 	vanished = caught = NIL;
+	commands = NULL;
+	last_command = InvalidCommandId;
 }
 
 /* A savepoint ends: its entries become the parent's, or are taken out. */
@@ -208,4 +212,25 @@ esync_pending_take_caught(Oid relid, ItemPointer tid)
 		return true;
 	}
 	return false;
+}
+
+/* Remembers that rows of a command of this transaction were captured. */
+void
+esync_pending_see_command(CommandId cid)
+{
+	MemoryContext old;
+
+	if (cid == last_command || cid > PG_INT32_MAX)
+		return;
+	old = enter();
+	commands = bms_add_member(commands, (int) cid);
+	last_command = cid;
+	MemoryContextSwitchTo(old);
+}
+
+/* Were rows of that command captured? */
+bool
+esync_pending_command_seen(CommandId cid)
+{
+	return cid <= PG_INT32_MAX && bms_is_member((int) cid, commands);
 }

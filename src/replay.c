@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -20,7 +21,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "esync_event.h"
+#include "esync.h"
 
 PG_FUNCTION_INFO_V1(esync_state_any);
 PG_FUNCTION_INFO_V1(esync_state_text);
@@ -79,10 +80,11 @@ begin_reading(FunctionCallInfo fcinfo, bool key_is_text, Reading *r)
 /* ------------------------------------------------------------ one state */
 
 /* Callback: adds an event to the fold. */
-static void
+static bool
 add_event(EsyncEvent *event, int index, void *arg)
 {
 	esync_fold_add((EsyncFold *) arg, event, index);
+	return true;
 }
 
 /* Folds all events of an aggregate into a state; NULL: there is no row. */
@@ -96,21 +98,56 @@ fold_aggregate(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
 	return esync_fold_state(fold, true);
 }
 
+/* a fold that ends at a payload which says all that lies before it */
+typedef struct Shortcut
+{
+	EsyncFold	fold;
+	TimestampTz earliest;		/* least effective of the events added */
+} Shortcut;
+
+/*
+ * Callback: adds an event; one with the whole row, before which everything is
+ * older than what was added, stands for all of it as if it were the ground.
+ */
+static bool
+add_until_payload(EsyncEvent *event, int index, void *arg)
+{
+	Shortcut   *s = arg;
+	EsyncEvent	ground = *event;
+
+	if (event->payload == NULL || event->row_xmin == InvalidTransactionId ||
+		event->effective_high >= s->earliest)
+	{
+		esync_fold_add(&s->fold, event, index);
+		s->earliest = Min(s->earliest, event->effective);
+		return true;
+	}
+	ground.type = ESYNC_BASELINE;
+	ground.effective = DT_NOBEGIN;
+	ground.flags &= ~ESYNC_FLAG_DRIFT;
+	ground.meta = NULL;
+	esync_fold_add(&s->fold, &ground, index);
+	return false;
+}
+
 /*
  * The row that the table ought to hold by all events of this very key, as
  * esync_encode_row would write it: masked columns as ESYNC_MASK.  Any
- * snapshot will do, SnapshotSelf too.  NULL: no event, or no row.
+ * snapshot will do, SnapshotSelf too.  NULL: no event, or no row.  Reads no
+ * further back than the last whole row, so it costs no more as events grow.
  */
 Jsonb *
 esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
 				 bool *known, bool *deleted)
 {
-	EsyncFold	fold;
-	Jsonb	   *state = fold_aggregate(t, aggregate_id, NULL, snapshot, false, &fold);
+	Shortcut	s = {.earliest = DT_NOEND};
 
-	*known = fold.known;
-	*deleted = fold.deleted;
-	return state;
+	esync_fold_init(&s.fold, t->fields, t->nfields, t->tombstone_field);
+	esync_fold_keep(&s.fold);
+	esync_stream_back(t, aggregate_id, NULL, snapshot, false, add_until_payload, &s);
+	*known = s.fold.known;
+	*deleted = s.fold.deleted;
+	return esync_fold_state(&s.fold, true);
 }
 
 /* The body of both signatures of esync_state. */
@@ -220,7 +257,7 @@ replay(FunctionCallInfo fcinfo, bool key_is_text)
 	InitMaterializedSRF(fcinfo, 0);
 	if (begin_reading(fcinfo, key_is_text, &r))
 		put_states(rsinfo, &r,
-				   esync_stream_read_for(r.t, r.aggregate_id, &r.bounds, GetActiveSnapshot(),
+				   esync_stream_read(r.t, r.aggregate_id, &r.bounds, GetActiveSnapshot(),
 										 true, r.t->nstamps > 0 ? ESYNC_WANT_ALL :
 										 ESYNC_WANT_FOLD));
 	return (Datum) 0;
@@ -335,6 +372,6 @@ esync_as_of(PG_FUNCTION_ARGS)
 			t->columns[i].attnum <= natts && esync_rights_field(&a.rights, f);
 	}
 	esync_fold_init(&a.fold, t->fields, t->nfields, t->tombstone_field);
-	esync_stream_each_for(t, &bounds, GetActiveSnapshot(), ESYNC_WANT_FOLD, put_row, &a);
+	esync_stream_each(t, &bounds, GetActiveSnapshot(), ESYNC_WANT_FOLD, put_row, &a);
 	return (Datum) 0;
 }

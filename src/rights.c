@@ -12,7 +12,6 @@
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -24,7 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
-#include "utils/syscache.h"
+#include "utils/ruleutils.h"
 #include "utils/typcache.h"
 
 #include "esync.h"
@@ -71,70 +70,55 @@ esync_rights_field(const EsyncRights *rights, const EsyncField *field)
 	return field->attnum != 0 && bms_is_member(field->attnum, rights->columns);
 }
 
-/* OPERATOR(schema.=) of a type: its equality, whatever the search_path. */
-static char *
-equality_operator(Oid typid)
-{
-	Oid			opr = lookup_type_cache(typid, TYPECACHE_EQ_OPR)->eq_opr;
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(opr));
-	Form_pg_operator form;
-	char	   *name;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "no equality operator for type %u", typid);
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	name = psprintf("OPERATOR(%s.%s)",
-					quote_identifier(get_namespace_name(form->oprnamespace)),
-					NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return name;
-}
-
-/* SELECT 1 FROM the table WHERE its key columns are $1, $2 ... */
-static char *
-row_query(EsyncTracked *t)
-{
-	StringInfoData s;
-
-	initStringInfo(&s);
-	appendStringInfo(&s, "SELECT 1 FROM %s WHERE ",
-					 quote_qualified_identifier(t->schema_name, t->table_name));
-	for (int k = 0; k < t->nkeys; k++)
-	{
-		EsyncField *f = &t->fields[t->keyfields[k]];
-
-		appendStringInfo(&s, "%s%s %s $%d", k ? " AND " : "",
-						 quote_identifier(f->name), equality_operator(f->typid), k + 1);
-	}
-	return s.data;
-}
-
 /*
- * Is there a row with this key that the caller may see?  Runs as the caller,
- * so that grants and policies decide.  A caller without SELECT on the key
- * columns sees none.
+ * Selects columns of the row with this key as the caller, so that its grants
+ * and policies decide; true if there is one.  Leaves SPI connected, for the
+ * caller to take the row from SPI_tuptable and call SPI_finish.
  */
 bool
-esync_rights_row(EsyncTracked *t, const Datum *values)
+esync_rights_select(const EsyncTracked *t, const char *columns, Datum *key)
 {
+	StringInfoData query;
 	Oid		   *types = palloc(t->nkeys * sizeof(Oid));
-	bool		found;
 
+	initStringInfo(&query);
+	appendStringInfo(&query, "SELECT %s FROM %s%s WHERE ", columns,
+					 get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->root)),
+												get_rel_name(t->root)));
 	for (int k = 0; k < t->nkeys; k++)
 	{
-		EsyncField *f = &t->fields[t->keyfields[k]];
+		const EsyncField *f = &t->fields[t->keyfields[k]];
 
-		if (pg_class_aclcheck(t->root, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
-			pg_attribute_aclcheck(t->root, f->attnum, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-			return false;
 		types[k] = f->typid;
+		if (k > 0)
+			appendStringInfoString(&query, " AND ");
+		generate_operator_clause(&query, quote_identifier(f->name), f->typid,
+								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
+								 psprintf("$%d", k + 1), f->typid);
 	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(row_query(t), t->nkeys, types, (Datum *) values, NULL,
-							  true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "looking for a row of \"%s\" failed", t->table_name);
-	found = SPI_processed > 0;
+	if (SPI_execute_with_args(query.data, t->nkeys, types, key, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "reading a row of \"%s\" failed", t->table_name);
+	return SPI_processed > 0;
+}
+
+/*
+ * Is there a row with this key that the caller may see?  A caller without
+ * SELECT on the key columns sees none.
+ */
+bool
+esync_rights_row(EsyncTracked *t, Datum *key)
+{
+	bool		found;
+
+	for (int k = 0; k < t->nkeys; k++)
+		if (pg_class_aclcheck(t->root, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+			pg_attribute_aclcheck(t->root, t->fields[t->keyfields[k]].attnum, GetUserId(),
+								  ACL_SELECT) != ACLCHECK_OK)
+			return false;
+	found = esync_rights_select(t, "1", key);
 	SPI_finish();
 	return found;
 }
@@ -151,14 +135,56 @@ op_column(const JsonbValue *op, char *name)
 	return esync_pointer_token(path.val.string.val, path.val.string.len, name);
 }
 
-/* May the caller read what the stream calls `name` at this event? */
-static bool
-may_read_name(EsyncTracked *t, const EsyncRights *rights, const char *name, int len,
-			  int64 event_id)
+/* How a reader may see a column */
+typedef enum Sight
+{
+	HIDDEN,
+	MASKED,						/* that it changed, not to what */
+	SHOWN
+} Sight;
+
+/*
+ * How the caller may see what the stream calls `name` at this event.  A column
+ * that is masked or excluded now is so for its past as well.
+ */
+static Sight
+sight_of(EsyncTracked *t, const EsyncRights *rights, const char *name, int len, int64 event_id)
 {
 	int			i = esync_field_at(t->fields, t->nfields, name, len, event_id);
 
-	return i >= 0 && esync_rights_field(rights, &t->fields[i]);
+	if (i < 0 || t->fields[i].excluded || !esync_rights_field(rights, &t->fields[i]))
+		return HIDDEN;
+	return t->fields[i].masked ? MASKED : SHOWN;
+}
+
+/* The value in place of a masked one. */
+static void
+mask_value(JsonbValue *value)
+{
+	value->type = jbvString;
+	value->val.string.val = ESYNC_MASK;
+	value->val.string.len = strlen(ESYNC_MASK);
+}
+
+/* An operation of a patch with its value masked. */
+static Jsonb *
+masked_op(const JsonbValue *op)
+{
+	EsyncMember members[8];
+	int			n = 0;
+	EsyncWalk	walk;
+
+	esync_walk_init(&walk, op->val.binary.data);
+	while (esync_walk_next(&walk) && n < lengthof(members))
+	{
+		members[n].key = walk.key;
+		members[n].keylen = walk.keylen;
+		members[n].value = walk.value;
+		if (walk.keylen == 5 && memcmp(walk.key, "value", 5) == 0)
+			mask_value(&members[n].value);
+		n++;
+	}
+	return esync_json_object(n, members);
 }
 
 /* Patch without the operations on columns that the caller may not read. */
@@ -176,9 +202,13 @@ filter_patch(EsyncTracked *t, const EsyncRights *rights, Jsonb *patch, int64 eve
 	while (esync_walk_next(&walk))
 	{
 		int			len = op_column(&walk.value, name);
+		Sight		sight = len < 0 ? HIDDEN : sight_of(t, rights, name, len, event_id);
 
-		if (len >= 0 && may_read_name(t, rights, name, len, event_id))
-			kept[nkept++] = walk.value;
+		if (sight == HIDDEN)
+			continue;
+		if (sight == MASKED)
+			esync_json_root(masked_op(&walk.value), &walk.value);
+		kept[nkept++] = walk.value;
 	}
 	esync_json_init(&json, VARSIZE(patch));
 	esync_json_open_array(&json, nkept);
@@ -188,34 +218,44 @@ filter_patch(EsyncTracked *t, const EsyncRights *rights, Jsonb *patch, int64 eve
 	return esync_json_finish(&json);
 }
 
+/* Payload without the members that the caller may not read. */
+static Jsonb *
+filter_payload(EsyncTracked *t, const EsyncRights *rights, Jsonb *payload, int64 event_id)
+{
+	EsyncMember *members = palloc(Max(esync_json_count(&payload->root), 1) * sizeof(EsyncMember));
+	int			n = 0;
+	EsyncWalk	walk;
+
+	esync_walk_init(&walk, &payload->root);
+	while (esync_walk_next(&walk))
+	{
+		Sight		sight = sight_of(t, rights, walk.key, walk.keylen, event_id);
+
+		if (sight == HIDDEN)
+			continue;
+		members[n].key = walk.key;
+		members[n].keylen = walk.keylen;
+		members[n].value = walk.value;
+		if (sight == MASKED)
+			mask_value(&members[n].value);
+		n++;
+	}
+	return esync_json_object(n, members);
+}
+
 /*
- * A patch or a payload without what the caller may not read; the very same
- * document where everything may be read.  NULL stays NULL.
+ * A patch or a payload as the caller may see it: without columns that it may
+ * not read and those excluded, masked ones as ESYNC_MASK.  The very same
+ * document where nothing is to be hidden; NULL stays NULL.
  */
 Jsonb *
 esync_rights_filter(EsyncTracked *t, const EsyncRights *rights,
 					Jsonb *doc, bool is_patch, int64 event_id)
 {
-	EsyncMember *members;
-	int			n = 0;
-	EsyncWalk	walk;
-
-	if (doc == NULL || rights->all)
+	if (doc == NULL || (rights->all && !t->hides))
 		return doc;
-	if (is_patch)
-		return filter_patch(t, rights, doc, event_id);
-	members = palloc(Max(esync_json_count(&doc->root), 1) * sizeof(EsyncMember));
-	esync_walk_init(&walk, &doc->root);
-	while (esync_walk_next(&walk))
-	{
-		if (!may_read_name(t, rights, walk.key, walk.keylen, event_id))
-			continue;
-		members[n].key = walk.key;
-		members[n].keylen = walk.keylen;
-		members[n].value = walk.value;
-		n++;
-	}
-	return esync_json_object(n, members);
+	return is_patch ? filter_patch(t, rights, doc, event_id) :
+		filter_payload(t, rights, doc, event_id);
 }
 
 /* The owner of the extension, as which esync's own relations are changed. */

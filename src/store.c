@@ -26,7 +26,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#include "esync_event.h"
+#include "esync.h"
 
 typedef struct OpenLeaf
 {
@@ -188,7 +188,7 @@ open_leaf(OpenLeaf *o, EsyncTracked *t)
 	o->slot = MakeSingleTupleTableSlot(RelationGetDescr(o->leaf.rel), &TTSOpsVirtual);
 	o->leaf.head_slot = table_slot_create(o->leaf.rel, NULL);
 	o->leaf.head_scan = index_beginscan(o->leaf.rel, o->leaf.head_index, SnapshotSelf,
-										NULL, 1, 0);
+										NULL, ESYNC_HEAD_KEYS, 0);
 	memset(&o->leaf.head_key, 0, sizeof(ScanKeyData));
 	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(old);

@@ -27,7 +27,10 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#include "esync_event.h"
+#include "esync.h"
+
+/* index entries that the first probe for a head looks at */
+#define HEAD_ENTRIES			2
 
 /* one pass over a leaf's index, and the events gathered of the aggregate at hand */
 typedef struct Reader
@@ -150,22 +153,59 @@ esync_stream_index(Relation leaf)
 /* -------------------------------------------------------------- the head */
 
 /*
- * Finds the last event of an aggregate: one descent of the kept scan from the
- * far end of its versions.  Sees what SnapshotSelf sees, own command included.
- * Leaves no buffer pinned: the scan outlives subtransactions.
+ * A scan key that is true of as many index entries as its argument says, and
+ * then ends the scan, as version >= ... would, if one knew what to compare
+ * with.  Without it the btree would collect all of an aggregate's entries on
+ * a page where the last one is wanted.
  */
-void
-esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
+static Datum
+within_first(PG_FUNCTION_ARGS)
 {
-	TupleTableSlot *slot = leaf->head_slot;
+	int		   *left = (int *) PG_GETARG_POINTER(1);
+
+	PG_RETURN_BOOL((*left)-- > 0);
+}
+
+/* Positions the kept scan after the aggregate's last entry, to see so many entries at most. */
+static bool
+probe_head(EsyncLeaf *leaf, text *aggregate_id, int *left)
+{
+	ScanKeyData keys[ESYNC_HEAD_KEYS];
+	FmgrInfo	limit = {.fn_addr = within_first, .fn_nargs = 2, .fn_strict = true};
 
 	if (leaf->head_key.sk_func.fn_oid == InvalidOid)
 		ScanKeyEntryInitialize(&leaf->head_key, 0, 1, BTEqualStrategyNumber, InvalidOid,
 							   C_COLLATION_OID, F_TEXTEQ, (Datum) 0);
-	leaf->head_key.sk_argument = PointerGetDatum(aggregate_id);
-	index_rescan(leaf->head_scan, &leaf->head_key, 1, NULL, 0);
+	keys[0] = leaf->head_key;
+	keys[0].sk_argument = PointerGetDatum(aggregate_id);
+	ScanKeyEntryInitializeWithInfo(&keys[1], 0, 2, BTGreaterEqualStrategyNumber, InvalidOid,
+								   InvalidOid, &limit, PointerGetDatum(left));
+	index_rescan(leaf->head_scan, keys, leaf->head_scan->numberOfKeys, NULL, 0);
+	return index_getnext_slot(leaf->head_scan, BackwardScanDirection, leaf->head_slot);
+}
 
-	head->found = index_getnext_slot(leaf->head_scan, BackwardScanDirection, slot);
+/*
+ * Finds the last event of an aggregate: one descent of the kept scan to the
+ * far end of its versions.  Sees what SnapshotSelf sees, own command included.
+ * Events of aborted transactions may stand there: if the first few entries
+ * are of that kind, a second probe looks at all.  Leaves no buffer pinned: the
+ * scan outlives subtransactions.  Runs in the scan's own memory context, for
+ * the btree remembers dead entries in memory that it allocates when it meets
+ * the first.
+ */
+void
+esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(leaf->head_scan));
+	TupleTableSlot *slot = leaf->head_slot;
+	int			left = HEAD_ENTRIES;
+
+	head->found = probe_head(leaf, aggregate_id, &left);
+	if (!head->found && left < HEAD_ENTRIES)
+	{
+		left = PG_INT32_MAX;
+		head->found = probe_head(leaf, aggregate_id, &left);
+	}
 	if (head->found)
 	{
 		Datum	   *values = slot->tts_values - 1;
@@ -180,7 +220,8 @@ esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
 		head->flags = DatumGetInt32(values[ESYNC_ATTR_FLAGS]);
 	}
 	ExecClearTuple(slot);
-	index_rescan(leaf->head_scan, NULL, 1, NULL, 0);
+	index_rescan(leaf->head_scan, NULL, leaf->head_scan->numberOfKeys, NULL, 0);
+	MemoryContextSwitchTo(old);
 }
 
 /* ------------------------------------------------------ tuple to event */
@@ -194,8 +235,7 @@ read_text(Reader *r, int attr, text **before)
 
 	if (r->slot->tts_isnull[attr - 1])
 		return NULL;
-	source = pg_detoast_datum_packed((struct varlena *)
-									 DatumGetPointer(r->slot->tts_values[attr - 1]));
+	source = PG_DETOAST_DATUM_PACKED(r->slot->tts_values[attr - 1]);
 	len = VARSIZE_ANY_EXHDR(source);
 	if (*before == NULL || VARSIZE(*before) - VARHDRSZ != len ||
 		memcmp(VARDATA(*before), VARDATA_ANY(source), len) != 0)
@@ -238,8 +278,8 @@ read_payload(TupleTableSlot *slot)
 static EsyncEventType
 read_type(TupleTableSlot *slot)
 {
-	struct varlena *name = pg_detoast_datum_packed((struct varlena *)
-												   DatumGetPointer(slot->tts_values[ESYNC_ATTR_EVENT_TYPE - 1]));
+	Datum		value = slot->tts_values[ESYNC_ATTR_EVENT_TYPE - 1];
+	struct varlena *name = PG_DETOAST_DATUM_PACKED(value);
 
 	return esync_event_type_parse(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }
@@ -264,7 +304,7 @@ read_place(Reader *r, EsyncEvent *e)
 	e->meta = read_jsonb(r, ESYNC_ATTR_META);
 }
 
-/* The rest: who, when, and the payload as stored. */
+/* The rest: who and when. */
 static void
 read_author(Reader *r, EsyncEvent *e)
 {
@@ -291,7 +331,6 @@ read_author(Reader *r, EsyncEvent *e)
 		memcpy(e->client_event_id, DatumGetUUIDP(values[ESYNC_ATTR_CLIENT_EVENT_ID]),
 			   sizeof(pg_uuid_t));
 	}
-	e->payload = read_payload(r->slot);
 }
 
 /* --------------------------------------------------------- gathering */
@@ -381,9 +420,9 @@ gather(Reader *r)
 	slot_getsomeattrs(slot, ESYNC_EVENT_NATTS);
 	e = next_event(r);
 	read_place(r, e);
-	if (r->want == ESYNC_WANT_ALL)
+	if (r->want == ESYNC_WANT_ALL || r->want == ESYNC_WANT_EDITS)
 		read_author(r, e);
-	else if (e->type == ESYNC_CREATED || e->type == ESYNC_BASELINE)
+	if (r->want == ESYNC_WANT_ALL || e->type == ESYNC_CREATED || e->type == ESYNC_BASELINE)
 		e->payload = read_payload(slot);
 	if (leaves_row(e))
 	{
@@ -520,6 +559,16 @@ was_visited(List *visited, text *aggregate_id)
 	return false;
 }
 
+/* A key that was left and taken again: its events and those in between, as they came. */
+static int
+event_id_cmp(const void *a, const void *b)
+{
+	int64		x = ((const EsyncEvent *) a)->event_id;
+	int64		y = ((const EsyncEvent *) b)->event_id;
+
+	return x < y ? -1 : x > y;
+}
+
 /*
  * Reads one aggregate; with follow, what its row was under former keys too.
  * A link is followed although its own event lies beyond the bounds: the row
@@ -527,7 +576,7 @@ was_visited(List *visited, text *aggregate_id)
  * (a row that got an old key back has that key's events in its own list).
  */
 EsyncEvents *
-esync_stream_read_for(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
+esync_stream_read(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
 					  Snapshot snapshot, bool follow, EsyncWant want)
 {
 	Reader		r;
@@ -548,34 +597,30 @@ esync_stream_read_for(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bo
 		events = join_events(read_aggregate(&r, former), events);
 	}
 	close_reader(&r);
+	if (visited != NIL && events->n > 1)
+		qsort(events->e, events->n, sizeof(EsyncEvent), event_id_cmp);
 	return events;
 }
 
-/* Reads one aggregate in full; see esync.h. */
-EsyncEvents *
-esync_stream_read(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
-				  Snapshot snapshot, bool follow)
-{
-	return esync_stream_read_for(t, aggregate_id, bounds, snapshot, follow, ESYNC_WANT_ALL);
-}
-
-/* Hands the slot's event to the callback, as it lies in the tuple. */
-static void
+/* Hands the slot's event to the callback, as it lies in the tuple; false: enough. */
+static bool
 hand_out(Reader *r, int flags)
 {
 	EsyncEvent	e = {0};
 	MemoryContext old;
+	bool		more;
 
 	if (!is_wanted(r))
-		return;
+		return true;
 	slot_getsomeattrs(r->slot, ESYNC_EVENT_NATTS);
 	read_place(r, &e);
 	e.flags |= flags;
 	if (!r->slot->tts_isnull[ESYNC_ATTR_PAYLOAD - 1])
 		e.payload = (Jsonb *) DatumGetPointer(r->slot->tts_values[ESYNC_ATTR_PAYLOAD - 1]);
 	old = MemoryContextSwitchTo(r->scratch);
-	r->callback(&e, --r->index, r->arg);
+	more = r->callback(&e, --r->index, r->arg);
 	MemoryContextSwitchTo(old);
+	return more;
 }
 
 /* The versions of one aggregate up to r->until, the last one first. */
@@ -592,14 +637,18 @@ scan_back(Reader *r, text *aggregate_id, int flags)
 	while (index_getnext_slot(scan, BackwardScanDirection, r->slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		hand_out(r, flags);
+		if (!hand_out(r, flags))
+		{
+			r->former = NULL;
+			break;
+		}
 		MemoryContextReset(r->scratch);
 	}
 	index_endscan(scan);
 	ExecClearTuple(r->slot);
 }
 
-/* Reads one aggregate newest first; see esync_event.h.  Links are followed as in a list. */
+/* Reads one aggregate newest first; see esync.h.  Links are followed as in a list. */
 void
 esync_stream_back(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
 				  Snapshot snapshot, bool follow, EsyncEventCallback callback, void *arg)
@@ -636,8 +685,7 @@ begins_aggregate(Reader *r, text *current)
 	struct varlena *id;
 
 	slot_getsomeattrs(r->slot, ESYNC_ATTR_AGGREGATE_ID);
-	id = pg_detoast_datum_packed((struct varlena *)
-								 DatumGetPointer(r->slot->tts_values[ESYNC_ATTR_AGGREGATE_ID - 1]));
+	id = PG_DETOAST_DATUM_PACKED(r->slot->tts_values[ESYNC_ATTR_AGGREGATE_ID - 1]);
 	return current == NULL ||
 		VARSIZE_ANY_EXHDR(id) != VARSIZE(current) - VARHDRSZ ||
 		memcmp(VARDATA_ANY(id), VARDATA(current), VARSIZE_ANY_EXHDR(id)) != 0;
@@ -650,7 +698,7 @@ begins_aggregate(Reader *r, text *current)
  * is passed over.
  */
 void
-esync_stream_each_for(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
+esync_stream_each(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
 					  EsyncWant want, EsyncAggregateCallback callback, void *arg)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "esync aggregate",
@@ -691,10 +739,3 @@ esync_stream_each_for(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snaps
 	MemoryContextDelete(cxt);
 }
 
-/* Reads the whole leaf in full; see esync.h. */
-void
-esync_stream_each(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
-				  EsyncAggregateCallback callback, void *arg)
-{
-	esync_stream_each_for(t, bounds, snapshot, ESYNC_WANT_ALL, callback, arg);
-}

@@ -13,8 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "esync_event.h"
-#include "esync_history.h"
+#include "history.h"
 
 /* For qsort_arg: moments by time, then branch, submit, commit, then event_id. */
 static int
@@ -182,7 +181,7 @@ timeline_rows(FunctionCallInfo fcinfo, bool key_is_text)
 	EsyncMoments *moments;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_ALL, &reading) ||
+	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_EDITS, &reading) ||
 		reading.rls_hidden)
 		return (Datum) 0;
 

@@ -33,7 +33,7 @@
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
-#include "esync_event.h"
+#include "esync.h"
 
 PG_FUNCTION_INFO_V1(esync_verify);
 
@@ -95,6 +95,14 @@ json_member(const char *key, const Jsonb *doc)
 	return m;
 }
 
+static EsyncMember
+relation_member(const char *key, Relation rel)
+{
+	char	   *schema = get_namespace_name(RelationGetNamespace(rel));
+
+	return string_member(key, quote_qualified_identifier(schema, RelationGetRelationName(rel)));
+}
+
 /* {"trigger": ..., "relation": ...} */
 static Jsonb *
 trigger_detail(const char *trigger, Relation rel)
@@ -102,9 +110,7 @@ trigger_detail(const char *trigger, Relation rel)
 	EsyncMember members[2];
 
 	members[0] = string_member("trigger", trigger);
-	members[1] = string_member("relation",
-							   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-														  RelationGetRelationName(rel)));
+	members[1] = relation_member("relation", rel);
 	return esync_json_object(2, members);
 }
 
@@ -237,9 +243,7 @@ check_index(Verify *v)
 
 	if (!found)
 	{
-		members[0] = string_member("relation",
-								   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(leaf)),
-															  RelationGetRelationName(leaf)));
+		members[0] = relation_member("relation", leaf);
 		members[1] = string_member("columns", "aggregate_id, version");
 		put_problem(v, NULL, "index missing", esync_json_object(2, members));
 	}
@@ -499,11 +503,11 @@ check_aggregates(Verify *v, text *key)
 	v->plan = row_plan(t);
 	MemoryContextSwitchTo(cxt);
 	if (key == NULL)
-		esync_stream_each_for(t, NULL, GetActiveSnapshot(), ESYNC_WANT_ROW, check_aggregate, v);
+		esync_stream_each(t, NULL, GetActiveSnapshot(), ESYNC_WANT_ROW, check_aggregate, v);
 	else
 	{
 		text	   *aggregate_id = esync_key_from_text(t, key, NULL);
-		EsyncEvents *events = esync_stream_read_for(t, aggregate_id, NULL, GetActiveSnapshot(),
+		EsyncEvents *events = esync_stream_read(t, aggregate_id, NULL, GetActiveSnapshot(),
 													false, ESYNC_WANT_ROW);
 
 		if (events->n > 0)

@@ -1,6 +1,9 @@
 -- loops.sql: one row a transaction, on a table of 50 columns.
--- Variables: rounds, loops, loop_rows (rows of the table: more than the CPU's caches hold).
+-- Variables: first, last, leaky (see bulk.sql), loops, loop_rows (rows of the table: more
+-- than the CPU's caches hold).
 -- Only transaction control at top level may commit, hence a procedure per contestant.
+SELECT NOT EXISTS (SELECT FROM pg_proc WHERE proname LIKE 'bench\_loop\_50\_%') AS unprepared \gset
+\if :unprepared
 SELECT format('CALL bench_make_loop(%s, %L)', width, name) FROM bench_contestant WHERE width = 50 \gexec
 SELECT format('CALL bench_clear(%s, %L)', width, name) FROM bench_contestant WHERE width = 50 ORDER BY ord \gexec
 SELECT format('INSERT INTO %s (%s) SELECT md5(g || s.id::text)::uuid, %s '
@@ -11,6 +14,7 @@ FROM bench_contestant k JOIN bench_source s USING (width) WHERE width = 50 ORDER
 SELECT format('VACUUM ANALYZE %s', rel)
 FROM bench_contestant, unnest(ARRAY[tbl, log]) rel
 WHERE width = 50 AND rel IS NOT NULL \gexec
+\endif
 SELECT format('CALL %I(%s, %s)', 'bench_loop_50_' || name, :loops, r)
-FROM bench_contestant, generate_series(1, :rounds) r
-WHERE width = 50 ORDER BY r, ord \gexec
+FROM bench_contestant, generate_series(:first, :last) r
+WHERE width = 50 AND (name = 'periods') = :leaky ORDER BY r, ord \gexec

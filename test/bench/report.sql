@@ -54,8 +54,7 @@ WHERE d.name = 'disabled' AND d.statement IN ('INSERT', 'UPDATE', 'DELETE');
 SELECT c.contestant, round(m.us, 1) AS "us", round(m.us - b.us, 1) AS "- bare",
 	   round(m.us / b.us, 2) AS "/ bare", round(m.wal) AS "WAL bytes",
 	   CASE c.name WHEN 'full' THEN pg_temp.verdict(m.us / b.us, 1.8)
-				   WHEN 'changes' THEN pg_temp.verdict(m.us / b.us, 1.4)
-				   WHEN 'disabled' THEN pg_temp.verdict(m.us / b.us, 1.05) END AS "to show"
+				   WHEN 'changes' THEN pg_temp.verdict(m.us / b.us, 1.4) END AS "to show"
 FROM bench_median m
 JOIN contestants c USING (width, name)
 JOIN bench_median b ON (b.width, b.name, b.statement) = (m.width, 'none', 'tx')

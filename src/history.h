@@ -1,10 +1,10 @@
 /*
- * esync_history.h: what history.c and timeline.c tell each other and graph.c.
+ * history.h: what history.c and timeline.c tell each other and graph.c.
  */
 #ifndef ESYNC_HISTORY_H
 #define ESYNC_HISTORY_H
 
-#include "esync_event.h"
+#include "esync.h"
 
 /* one aggregate opened for a caller who may read it */
 typedef struct EsyncReading
@@ -73,6 +73,8 @@ typedef struct EsyncMoments
 /* every field, for esync_history_bars */
 #define ESYNC_ALL_FIELDS	(-1)
 
+extern bool esync_history_take(FunctionCallInfo fcinfo, bool key_is_text,
+							   EsyncReading *reading);
 extern bool esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncWant want,
 							   EsyncReading *reading);
 extern EsyncBars *esync_history_bars(EsyncReading *reading, int field);

@@ -1,0 +1,201 @@
+/*
+ * row.c: one row as a whole: its version, and the head of esync_row.
+ *
+ * A row that the stream does not know yet is read from the table, as the
+ * caller; it has version 1, the one that its ground will take.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+#include "utils/snapmgr.h"
+
+#include "history.h"
+
+/* "a, b": the columns that are recorded and that the caller may read. */
+static char *
+readable_columns(const EsyncReading *reading, EsyncAttr *attrs, int *nattrs)
+{
+	const EsyncTracked *t = reading->tracked;
+	StringInfoData list;
+
+	initStringInfo(&list);
+	*nattrs = 0;
+	for (int i = 0; i < t->ncolumns; i++)
+	{
+		const EsyncField *f = &t->fields[t->columns[i].field];
+
+		if (!esync_rights_field(&reading->rights, f))
+			continue;
+		appendStringInfo(&list, "%s%s", *nattrs == 0 ? "" : ", ", quote_identifier(f->name));
+		attrs[*nattrs] = (EsyncAttr) {f->name, *nattrs + 1, f->typid, f->typmod, f->masked};
+		(*nattrs)++;
+	}
+	return list.data;
+}
+
+/*
+ * The row as the table has it, for one that the stream does not know yet.
+ * Asked as the caller, policies included; NULL if there is none.
+ */
+static Jsonb *
+table_row(const EsyncReading *reading)
+{
+	const EsyncTracked *t = reading->tracked;
+	MemoryContext caller = CurrentMemoryContext;
+	EsyncAttr  *attrs = palloc(sizeof(EsyncAttr) * Max(t->ncolumns, 1));
+	Jsonb	   *row = NULL;
+	int			nattrs;
+	char	   *columns = readable_columns(reading, attrs, &nattrs);
+
+	if (nattrs > 0 && esync_rights_select(reading->tracked, columns, reading->key))
+	{
+		Datum	   *values = palloc(sizeof(Datum) * nattrs);
+		bool	   *isnull = palloc(sizeof(bool) * nattrs);
+		EsyncShape *shape = esync_shape_make(CurrentMemoryContext, attrs, nattrs);
+
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, isnull);
+		MemoryContextSwitchTo(caller);
+		row = esync_encode_row(shape, values, isnull);
+	}
+	if (nattrs > 0)
+		SPI_finish();
+	return row;
+}
+
+/* The row as its events have it, less what the caller may not read; NULL if gone. */
+static Jsonb *
+folded_row(const EsyncReading *reading)
+{
+	const EsyncTracked *t = reading->tracked;
+	EsyncFold	fold;
+
+	esync_fold_init(&fold, t->fields, t->nfields, t->tombstone_field);
+	for (int i = 0; i < reading->events->n; i++)
+		esync_fold_add(&fold, &reading->events->e[i], i);
+	return esync_rights_filter(reading->tracked, &reading->rights,
+							   esync_fold_state(&fold, true), false, PG_INT64_MAX);
+}
+
+/* Sets a member of an object; the value is the caller's to fill in. */
+static JsonbValue *
+set_member(EsyncMember *member, const char *key)
+{
+	member->key = key;
+	member->keylen = strlen(key);
+	return &member->value;
+}
+
+/*
+ * {"table", "key", "row", "version", "deleted"} of an aggregate.  Without the
+ * row where policies do not show it.
+ */
+static Jsonb *
+row_head(const EsyncReading *reading, Jsonb *row, int64 version, bool deleted)
+{
+	const EsyncTracked *t = reading->tracked;
+	EsyncMember members[5];
+	JsonbValue *value;
+	int			n = 0;
+
+	value = set_member(&members[n++], "table");
+	value->type = jbvString;
+	value->val.string.val = quote_qualified_identifier(t->schema_name, t->table_name);
+	value->val.string.len = strlen(value->val.string.val);
+
+	value = set_member(&members[n++], "key");
+	esync_json_root(esync_key_object(reading->tracked, reading->aggregate_id), value);
+
+	value = set_member(&members[n++], "version");
+	value->type = jbvNumeric;
+	value->val.numeric = int64_to_numeric(version);
+
+	value = set_member(&members[n++], "deleted");
+	value->type = jbvBool;
+	value->val.boolean = deleted;
+
+	if (!reading->rls_hidden)
+	{
+		value = set_member(&members[n++], "row");
+		if (row == NULL)
+			value->type = jbvNull;
+		else
+			esync_json_root(row, value);
+	}
+	return esync_json_object(n, members);
+}
+
+PG_FUNCTION_INFO_V1(esync_row_head);
+
+/* esync.row_head(tbl regclass, key text): NULL for what is neither event nor row. */
+Datum
+esync_row_head(PG_FUNCTION_ARGS)
+{
+	EsyncReading reading;
+	EsyncEvent *last;
+	Jsonb	   *row;
+
+	if (!esync_history_open(fcinfo, true, ESYNC_WANT_FOLD, &reading))
+		PG_RETURN_NULL();
+	if (reading.events->n == 0)
+	{
+		if (!esync_rights_row(reading.tracked, reading.key) ||
+			(row = table_row(&reading)) == NULL)
+			PG_RETURN_NULL();
+		PG_RETURN_JSONB_P(row_head(&reading, row, 1, false));
+	}
+	last = &reading.events->e[reading.events->n - 1];
+	row = reading.rls_hidden ? NULL : folded_row(&reading);
+	PG_RETURN_JSONB_P(row_head(&reading, row, last->version,
+							   (last->flags & ESYNC_FLAG_DELETED) != 0));
+}
+
+PG_FUNCTION_INFO_V1(esync_version_any);
+PG_FUNCTION_INFO_V1(esync_version_text);
+
+/* Callback: the last event's version is all that is asked. */
+static bool
+take_version(EsyncEvent *event, int index, void *arg)
+{
+	*(int64 *) arg = event->version;
+	return false;
+}
+
+/*
+ * The version of a row as of the statement's snapshot; 1 for a row without
+ * events, NULL where there is neither.  Row policies do not hide it from one
+ * who knows the key: a deleted row's version is told to everybody.
+ */
+static Datum
+version_of(FunctionCallInfo fcinfo, bool key_is_text)
+{
+	EsyncReading reading;
+	int64		version = 0;
+
+	if (!esync_history_take(fcinfo, key_is_text, &reading))
+		PG_RETURN_NULL();
+	esync_stream_back(reading.tracked, reading.aggregate_id, NULL, GetActiveSnapshot(), false,
+					  take_version, &version);
+	if (version == 0 && esync_rights_row(reading.tracked, reading.key))
+		version = 1;
+	if (version == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(version);
+}
+
+/* esync_version(tbl regclass, key "any") */
+Datum
+esync_version_any(PG_FUNCTION_ARGS)
+{
+	return version_of(fcinfo, false);
+}
+
+/* esync_version(tbl regclass, key text) */
+Datum
+esync_version_text(PG_FUNCTION_ARGS)
+{
+	return version_of(fcinfo, true);
+}
