@@ -18,6 +18,7 @@ OBJS = \
 	src/merge.o \
 	src/pending.o \
 	src/pins.o \
+	src/record.o \
 	src/replay.o \
 	src/rights.o \
 	src/row.o \

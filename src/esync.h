@@ -287,6 +287,7 @@ typedef struct EsyncTracked
 	int			nkeys;
 	int		   *keyfields;		/* index into fields, in key order */
 	AttrNumber *keyattnums;		/* in relid */
+	bool		key_generated;	/* some key column is generated, so in no patch */
 	AttrNumber	tombstone;		/* in relid; 0: none */
 	AttrNumber	tenant;
 	int			tombstone_field;	/* index into fields; -1: none */

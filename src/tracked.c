@@ -251,6 +251,7 @@ plan_key(EsyncTracked *t, Datum array, int64 as_of)
 							(char *) lfirst(lc), t->table_name),
 					 errhint("Call esync_enable again, so that it takes the table's present key, or esync_disable.")));
 		t->keyfields[t->nkeys] = i;
+		t->key_generated |= t->fields[i].excluded;
 		t->keyattnums[t->nkeys] = attnum_here(t, i);
 		a->name = t->fields[i].name;
 		a->attnum = t->keyattnums[t->nkeys];

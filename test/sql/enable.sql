@@ -243,9 +243,11 @@ SELECT * FROM witness.refused($$SELECT esync_as_of(1, now())$$);
 -- NAME: a key that does not fit the table
 CREATE TABLE two (a int, b text, PRIMARY KEY (a, b));
 SELECT esync_enable('two');
-SELECT n.k, r.* FROM unnest(ARRAY[$$'x'$$, $$ROW(1, 2)$$, $$now()$$, $$''$$, $$NULL::int$$, $$NULL$$]) n(k), witness.refused(format('SELECT esync_state(''t'', %s)', n.k)) r;
-SELECT n.k, r.* FROM unnest(ARRAY[$$1$$, $$'x'$$, $$ROW(1)$$, $$ROW(1, 'x', 2)$$, $$ROW(1, NULL)$$, $$ROW('x', 'x')$$, $$'[1]'$$, $$'["x", "y"]'$$, $$'{"a": 1}'$$, $$'{"a": 1, "c": 2}'$$, $$'[1, null]'$$, $$'[1, "x'$$,
+SELECT n.k, r.* FROM unnest(ARRAY[$$'x'$$, $$ROW(1, 2)$$, $$''$$, $$NULL::int$$, $$NULL$$]) n(k), witness.refused(format('SELECT esync_state(''t'', %s)', n.k)) r;
+SELECT n.k, r.* FROM unnest(ARRAY[$$1$$, $$'x'$$, $$ROW(1)$$, $$ROW(1, 'x', 2)$$, $$ROW(1, NULL)$$, $$ROW('x', 'x')$$, $$'[1]'$$, $$'["x", "y"]'$$, $$'{"a": 1}'$$, $$'{"a": 1, "c": 2}'$$, $$'[1, null]'$$,
 	$$'{"a": 1, "b": "x"}'$$]) n(k), witness.refused(format('SELECT esync_state(''two'', %s)', n.k)) r;
+SELECT code, message FROM witness.refused($$SELECT esync_state('two', '[1, "x')$$);
+SELECT code FROM witness.refused($$SELECT esync_state('t', now())$$);
 
 -- NAME: a primary key that changes under esync: an error that says what to do, never a skip
 CREATE TABLE pk (a int PRIMARY KEY, b int NOT NULL);

@@ -1,0 +1,51 @@
+/*
+ * capture.h: what capture.c hands to record.c.
+ */
+#ifndef ESYNC_CAPTURE_H
+#define ESYNC_CAPTURE_H
+
+#include "access/htup_details.h"
+
+#include "esync.h"
+
+/* one row's way to its events */
+typedef struct EsyncCapture
+{
+	EsyncTracked *t;
+	EsyncLeaf  *leaf;
+	const EsyncContext *context;
+	EsyncHead	head;			/* of the aggregate at hand; moves with each event */
+	text	   *key;			/* its aggregate_id */
+} EsyncCapture;
+
+/* a row as it was or is; values are numbered by attnum - 1 of t->relid */
+typedef struct EsyncRow
+{
+	Datum	   *values;
+	bool	   *isnull;
+	HeapTuple	tuple;			/* header included; NULL where unknown */
+} EsyncRow;
+
+/* Raw xmin of a row's tuple; 0 where there is none. */
+static inline TransactionId
+esync_row_xmin(const EsyncRow *row)
+{
+	return row->tuple ? HeapTupleHeaderGetRawXmin(row->tuple->t_data) : InvalidTransactionId;
+}
+
+/* is any column changed that an author can change? */
+extern bool esync_record_differs(EsyncTracked *t, const EsyncRow *old, const EsyncRow *new);
+extern text *esync_record_key(EsyncTracked *t, const EsyncRow *row);
+/* turns to an aggregate: its key and its last event */
+extern void esync_record_turn(EsyncCapture *c, text *key);
+/* does the stream already tell of the row as it is? */
+extern bool esync_record_is_told(EsyncCapture *c, const EsyncRow *row);
+/* ground or Baseline, so that the head tells of the row */
+extern void esync_record_meet(EsyncCapture *c, const EsyncRow *row);
+
+/* what happened to a row, as events; each finds and moves the head */
+extern void esync_record_insert(EsyncCapture *c, EsyncRow *new);
+extern void esync_record_update(EsyncCapture *c, EsyncRow *old, EsyncRow *new);
+extern void esync_record_delete(EsyncCapture *c, EsyncRow *old);
+
+#endif							/* ESYNC_CAPTURE_H */
