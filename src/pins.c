@@ -16,7 +16,6 @@
 #include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/pg_locale.h"
 #include "utils/xml.h"
 
 #include "coder.h"
@@ -60,7 +59,7 @@ is_pinned(uint32 bit)
 		case PIN_QUOTE:
 			return !quote_all_identifiers;
 		case PIN_MONEY:
-			return strcmp(locale_monetary, "C") == 0;
+			return strcmp(GetConfigOption("lc_monetary", false, false), "C") == 0;
 		default:
 			return xmloption == XMLOPTION_CONTENT;
 	}
