@@ -21,21 +21,17 @@
 	pg_class_ownercheck(objectid, roleid)
 #endif
 
-/* 16 (19d8e2308b): ExecInsertIndexTuples can be told to touch BRIN alone */
-#if PG_VERSION_NUM < 160000
-#define esync_insert_index_tuples(rri, slot, estate) \
-	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
-#else
-#define esync_insert_index_tuples(rri, slot, estate) \
-	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false)
-#endif
-
 #include "access/genam.h"
 
 /* 18 (0fbceae841): index scans take a place for their instrumentation */
 #if PG_VERSION_NUM < 180000
 #define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys) \
 	index_beginscan(heap, index, snapshot, nkeys, norderbys)
+#endif
+
+/* 17 (c1ec02be1d): indexes may keep something over the inserts of a statement */
+#if PG_VERSION_NUM < 170000
+#define index_insert_cleanup(index, info) ((void) 0)
 #endif
 
 /* 17 (ab355e3a88): a backend's local transaction id moved */

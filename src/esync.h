@@ -271,6 +271,7 @@ typedef struct EsyncTracked
 	bool		enabled;		/* false: history only */
 	bool		payload_full;
 	bool		notify;
+	bool		pruned;			/* events were purged: version 1 may be gone */
 	bool		hides;			/* some column is excluded or masked by option */
 	char	   *schema_name;	/* of the tracked table */
 	char	   *table_name;
@@ -567,6 +568,9 @@ extern EsyncLeaf *esync_store_open(EsyncTracked *t, MemoryContext cxt, EsyncLeaf
 extern void esync_store_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head);
 extern int64 esync_store_next_id(EsyncTracked *t);
 extern void esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e);
+/* a first event without a probe for the head: false if the aggregate has one already */
+extern bool esync_store_can_try(const EsyncLeaf *leaf, const EsyncTracked *t);
+extern bool esync_store_try_first(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e);
 
 /* ---- stream.c: the only reader */
 extern void esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head);
@@ -577,6 +581,7 @@ extern const char *esync_event_type_name(EsyncEventType type);
 extern EsyncEventType esync_event_type_parse(const char *name, int len);
 
 /* the leaf's valid unique index on (aggregate_id, version); InvalidOid if it has none */
+extern bool esync_stream_is_head_index(Relation index);
 extern Oid	esync_stream_index(Relation leaf);
 
 /*

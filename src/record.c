@@ -387,11 +387,10 @@ notify(EsyncCapture *c, const EsyncEvent *e)
 	Async_Notify("esync", JsonbToCString(NULL, &esync_json_finish(&json)->root, 256));
 }
 
-/* Writes the event; it becomes the head. */
+/* The event was written: it is the head. */
 static void
-put(EsyncCapture *c, EsyncEvent *e)
+put_done(EsyncCapture *c, const EsyncEvent *e)
 {
-	esync_store_put(c->leaf, c->t, e);
 	if (c->t->notify)
 		notify(c, e);
 	c->head.found = true;
@@ -401,6 +400,14 @@ put(EsyncCapture *c, EsyncEvent *e)
 	c->head.effective_high = e->effective_high;
 	c->head.row_xmin = e->row_xmin;
 	c->head.flags = e->flags;
+}
+
+/* Writes the event. */
+static void
+put(EsyncCapture *c, EsyncEvent *e)
+{
+	esync_store_put(c->leaf, c->t, e);
+	put_done(c, e);
 }
 
 /* --------------------------------------------------------- ground and drift */
@@ -512,6 +519,39 @@ put_vanished(EsyncCapture *c)
 
 /* -------------------------------------------------------------- plain events */
 
+/* A Created event on the key at hand, all but written. */
+static void
+begin_created(EsyncCapture *c, EsyncEvent *e, const EsyncRow *row, TimestampTz after,
+			  Extra *extras, int nextras)
+{
+	begin_event(c, e, ESYNC_CREATED, row, after, extras, nextras);
+	if (is_tombstoned(c->t, row))
+		e->flags |= ESYNC_FLAG_DELETED;
+	e->row_xmin = esync_row_xmin(row);
+	e->patch = empty_patch();
+	e->payload = payload_of(c, e, row);
+	e->tenant = tenant_of(c->t, row);
+}
+
+/*
+ * Created as the first event of its key, without a look for others; false if
+ * there are.
+ */
+static bool
+try_created(EsyncCapture *c, const EsyncRow *row)
+{
+	EsyncEvent	e;
+
+	if (!esync_store_can_try(c->leaf, c->t))
+		return false;
+	memset(&c->head, 0, sizeof(EsyncHead));
+	begin_created(c, &e, row, DT_NOBEGIN, (Extra[MAX_EXTRAS]) {0}, 0);
+	if (!esync_store_try_first(c->leaf, c->t, &e))
+		return false;
+	put_done(c, &e);
+	return true;
+}
+
 /* Created on the key at hand; moved_from is the former key of a moved row. */
 static void
 put_created(EsyncCapture *c, const EsyncRow *row, text *moved_from, int64 moved_version,
@@ -528,15 +568,9 @@ put_created(EsyncCapture *c, const EsyncRow *row, text *moved_from, int64 moved_
 		extras[nextras].key = "moved_from";
 		link_value(moved_from, moved_version, &extras[nextras++].value);
 	}
-	begin_event(c, &e, ESYNC_CREATED, row, after, extras, nextras);
+	begin_created(c, &e, row, after, extras, nextras);
 	if (moved_from)
 		e.flags |= ESYNC_FLAG_MOVED;
-	if (is_tombstoned(c->t, row))
-		e.flags |= ESYNC_FLAG_DELETED;
-	e.row_xmin = esync_row_xmin(row);
-	e.patch = empty_patch();
-	e.payload = payload_of(c, &e, row);
-	e.tenant = tenant_of(c->t, row);
 	put(c, &e);
 }
 
@@ -637,7 +671,10 @@ esync_record_is_told(EsyncCapture *c, const EsyncRow *row)
 void
 esync_record_insert(EsyncCapture *c, EsyncRow *new)
 {
-	esync_record_turn(c, esync_record_key(c->t, new));
+	c->key = esync_record_key(c->t, new);
+	if (try_created(c, new))
+		return;
+	esync_record_turn(c, c->key);
 	put_created(c, new, NULL, 0, DT_NOBEGIN);
 }
 

@@ -15,6 +15,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -38,13 +39,27 @@ typedef struct OpenLeaf
 	MemoryContextCallback callback;
 	ResourceOwner owner;
 	SubTransactionId subid;
-	bool		plain;			/* no triggers, no checks: the short way in */
-	EState	   *estate;
-	ResultRelInfo *rri;
 	TupleTableSlot *slot;
+	bool		plain;			/* no triggers, checks, or indexes that need an executor */
+	int			nindexes;
+	Relation   *indexes;
+	IndexInfo **infos;
+	EState	   *estate;			/* where it is not plain; else NULL */
+	ResultRelInfo *rri;
 } OpenLeaf;
 
 static dlist_head open_leaves = DLIST_STATIC_INIT(open_leaves);
+
+/* Closes the indexes; their access methods may have kept something. */
+static void
+close_indexes(OpenLeaf *o)
+{
+	for (int i = 0; i < o->nindexes; i++)
+	{
+		index_insert_cleanup(o->indexes[i], o->infos[i]);
+		index_close(o->indexes[i], NoLock);
+	}
+}
 
 /* Gives everything back that an open leaf holds; the struct stays. */
 static void
@@ -55,10 +70,14 @@ close_leaf(OpenLeaf *o)
 	dlist_delete(&o->link);
 	o->open = false;
 	CurrentResourceOwner = o->owner;
-	index_endscan(o->leaf.head_scan);
-	ExecDropSingleTupleTableSlot(o->leaf.head_slot);
+	if (o->leaf.head_scan)
+		index_endscan(o->leaf.head_scan);
+	if (o->leaf.head_slot)
+		ExecDropSingleTupleTableSlot(o->leaf.head_slot);
 	ExecDropSingleTupleTableSlot(o->slot);
-	ExecCloseIndices(o->rri);
+	if (o->rri)
+		ExecCloseIndices(o->rri);
+	close_indexes(o);
 	table_close(o->leaf.rel, NoLock);
 	CurrentResourceOwner = old;
 }
@@ -141,26 +160,62 @@ esync_store_init(void)
 	RegisterSubXactCallback(end_of_subtransaction, NULL);
 }
 
-/* May rows be inserted without asking for triggers and constraints? */
+/* May rows be inserted without an executor's help? */
 static bool
-is_plain(Relation rel)
+is_plain(const OpenLeaf *o)
 {
-	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	TupleConstr *constr = RelationGetDescr(o->leaf.rel)->constr;
 
-	return rel->trigdesc == NULL && (constr == NULL || constr->num_check == 0);
+	if (o->leaf.rel->trigdesc != NULL || (constr != NULL && constr->num_check > 0))
+		return false;
+	for (int i = 0; i < o->nindexes; i++)
+		if (o->infos[i]->ii_Expressions != NIL || o->infos[i]->ii_Predicate != NIL ||
+			o->infos[i]->ii_ExclusionOps != NULL || !o->indexes[i]->rd_index->indimmediate)
+			return false;
+	return true;
 }
 
-/* The one of the opened indexes with that OID. */
-static Relation
-index_of(ResultRelInfo *rri, Oid indexid)
+/* Opens the leaf's indexes; the one for the head is among them. */
+static void
+open_indexes(OpenLeaf *o, EsyncTracked *t)
 {
-	for (int i = 0; i < rri->ri_NumIndices; i++)
-		if (RelationGetRelid(rri->ri_IndexRelationDescs[i]) == indexid)
-			return rri->ri_IndexRelationDescs[i];
-	return NULL;
+	List	   *oids = RelationGetIndexList(o->leaf.rel);
+	ListCell   *lc;
+
+	o->nindexes = 0;
+	o->indexes = palloc((list_length(oids) + 1) * sizeof(Relation));
+	o->infos = palloc((list_length(oids) + 1) * sizeof(IndexInfo *));
+	o->leaf.head_index = NULL;
+	foreach(lc, oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
+
+		if (o->leaf.head_index == NULL && esync_stream_is_head_index(index))
+			o->leaf.head_index = index;
+		o->indexes[o->nindexes] = index;
+		o->infos[o->nindexes++] = BuildIndexInfo(index);
+	}
+	if (o->leaf.head_index == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ESYNC_CONFIGURATION),
+				 errmsg("table \"esync.%s\" lacks its unique index on (aggregate_id, version)",
+						RelationGetRelationName(o->leaf.rel)),
+				 errhint("Create it again, or call esync_disable for table \"%s\".",
+						 t->table_name)));
 }
 
-/* Opens everything that an insert and a probe for the head need. */
+/* What it takes to go by way of the executor: see insert_row. */
+static void
+open_executor(OpenLeaf *o)
+{
+	o->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(o->rri, o->leaf.rel, 0, NULL, 0);
+	ExecOpenIndices(o->rri, false);
+	o->estate = CreateExecutorState();
+	o->estate->es_opened_result_relations = list_make1(o->rri);
+}
+
+/* Opens everything that an insert needs. */
 static void
 open_leaf(OpenLeaf *o, EsyncTracked *t)
 {
@@ -171,29 +226,32 @@ open_leaf(OpenLeaf *o, EsyncTracked *t)
 	o->subid = GetCurrentSubTransactionId();
 	o->relid = t->leaf;
 	o->leaf.rel = table_open(t->leaf, RowExclusiveLock);
-	o->rri = makeNode(ResultRelInfo);
-	InitResultRelInfo(o->rri, o->leaf.rel, 0, NULL, 0);
-	ExecOpenIndices(o->rri, false);
-	o->leaf.head_index = index_of(o->rri, esync_stream_index(o->leaf.rel));
-	if (o->leaf.head_index == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_ESYNC_CONFIGURATION),
-				 errmsg("table \"esync.%s\" lacks its unique index on (aggregate_id, version)",
-						RelationGetRelationName(o->leaf.rel)),
-				 errhint("Create it again, or call esync_disable for table \"%s\".",
-						 t->table_name)));
-	o->plain = is_plain(o->leaf.rel);
-	o->estate = CreateExecutorState();
-	o->estate->es_opened_result_relations = list_make1(o->rri);
+	o->leaf.head_scan = NULL;
+	o->leaf.head_slot = NULL;
+	o->rri = NULL;
+	o->estate = NULL;
+	open_indexes(o, t);
 	o->slot = MakeSingleTupleTableSlot(RelationGetDescr(o->leaf.rel), &TTSOpsVirtual);
-	o->leaf.head_slot = table_slot_create(o->leaf.rel, NULL);
-	o->leaf.head_scan = index_beginscan(o->leaf.rel, o->leaf.head_index, SnapshotSelf,
-										NULL, ESYNC_HEAD_KEYS, 0);
-	memset(&o->leaf.head_key, 0, sizeof(ScanKeyData));
+	o->plain = is_plain(o);
+	if (!o->plain)
+		open_executor(o);
 	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(old);
 	dlist_push_head(&open_leaves, &o->link);
 	o->open = true;
+}
+
+/* Opens what a probe for the head needs besides. */
+static void
+open_head(OpenLeaf *o)
+{
+	MemoryContext old = MemoryContextSwitchTo(o->cxt);
+
+	o->leaf.head_slot = table_slot_create(o->leaf.rel, NULL);
+	o->leaf.head_scan = index_beginscan(o->leaf.rel, o->leaf.head_index, SnapshotSelf,
+										NULL, ESYNC_HEAD_KEYS, 0);
+	memset(&o->leaf.head_key, 0, sizeof(ScanKeyData));
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -229,6 +287,8 @@ esync_store_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
 	ResourceOwner old = CurrentResourceOwner;
 
 	CurrentResourceOwner = ((OpenLeaf *) leaf)->owner;
+	if (leaf->head_scan == NULL)
+		open_head((OpenLeaf *) leaf);
 	esync_stream_head(leaf, aggregate_id, head);
 	CurrentResourceOwner = old;
 }
@@ -277,21 +337,55 @@ fill_slot(TupleTableSlot *slot, const EsyncEvent *e, text *type)
 	ExecStoreVirtualTuple(slot);
 }
 
-/* Inserts the row; with everything a DBA may have hung onto the leaf. */
-static void
-insert_row(OpenLeaf *o)
+/*
+ * The slot's index entries, without an executor.  With try_first the index
+ * for the head only asks; false if the aggregate may have this version.
+ */
+static bool
+insert_entries(OpenLeaf *o, bool try_first)
 {
-	if (o->plain)
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+	bool		unique = true;
+
+	for (int i = 0; i < o->nindexes; i++)
 	{
-		table_tuple_insert(o->leaf.rel, o->slot, GetCurrentCommandId(true), 0, NULL);
-		list_free(esync_insert_index_tuples(o->rri, o->slot, o->estate));
-		ResetPerTupleExprContext(o->estate);
-		return;
+		IndexUniqueCheck check = UNIQUE_CHECK_NO;
+
+		if (!o->infos[i]->ii_ReadyForInserts)
+			continue;
+		if (o->indexes[i]->rd_index->indisunique)
+			check = try_first && o->indexes[i] == o->leaf.head_index ?
+				UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES;
+		FormIndexDatum(o->infos[i], o->slot, NULL, values, isnull);
+		if (!index_insert(o->indexes[i], values, isnull, &o->slot->tts_tid, o->leaf.rel,
+						  check, false, o->infos[i]) && check == UNIQUE_CHECK_PARTIAL)
+			unique = false;
 	}
-	AfterTriggerBeginQuery();
-	ExecSimpleRelationInsert(o->rri, o->estate, o->slot);
-	AfterTriggerEndQuery(o->estate);
-	ResetPerTupleExprContext(o->estate);
+	return unique;
+}
+
+/*
+ * Inserts the slot; with everything that a DBA may have hung onto the leaf.
+ * False, of try_first alone: the aggregate has events, nothing is left behind.
+ */
+static bool
+insert_row(OpenLeaf *o, bool try_first)
+{
+	if (!o->plain)
+	{
+		AfterTriggerBeginQuery();
+		ExecSimpleRelationInsert(o->rri, o->estate, o->slot);
+		AfterTriggerEndQuery(o->estate);
+		ResetPerTupleExprContext(o->estate);
+		return true;
+	}
+	table_tuple_insert(o->leaf.rel, o->slot, GetCurrentCommandId(true), 0, NULL);
+	if (insert_entries(o, try_first))
+		return true;
+	CommandCounterIncrement();	/* or it could not be deleted */
+	simple_table_tuple_delete(o->leaf.rel, &o->slot->tts_tid, GetLatestSnapshot());
+	return false;
 }
 
 /* The error where another writer took the same version of an aggregate. */
@@ -321,33 +415,40 @@ esync_store_next_id(EsyncTracked *t)
 	return id;
 }
 
-/*
- * Writes an event whose every member but xid, epoch and table_id is set.  A
- * version that another transaction took meanwhile is 40001, never 23505.
- */
-void
-esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e)
+/* The name of a type as a text, made once a session. */
+static text *
+type_text(EsyncEventType type)
 {
-	static text *type_texts[ESYNC_BASELINE + 1];
+	static text *texts[ESYNC_BASELINE + 1];
+
+	if (texts[type] == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		texts[type] = cstring_to_text(esync_event_type_name(type));
+		MemoryContextSwitchTo(old);
+	}
+	return texts[type];
+}
+
+/* Writes an event; see the two below. */
+static bool
+put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e, bool try_first)
+{
 	OpenLeaf   *o = (OpenLeaf *) leaf;
 	ResourceOwner old = CurrentResourceOwner;
 	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool done = false;
 
-	if (type_texts[e->type] == NULL)
-	{
-		MemoryContextSwitchTo(TopMemoryContext);
-		type_texts[e->type] = cstring_to_text(esync_event_type_name(e->type));
-		MemoryContextSwitchTo(cxt);
-	}
 	esync_epoch_record();
 	e->xid = GetTopFullTransactionId();
 	e->epoch = esync_epoch();
 	e->table_id = t->table_id;
-	fill_slot(o->slot, e, type_texts[e->type]);
+	fill_slot(o->slot, e, type_text(e->type));
 	CurrentResourceOwner = o->owner;
 	PG_TRY();
 	{
-		insert_row(o);
+		done = insert_row(o, try_first);
 	}
 	PG_CATCH();
 	{
@@ -359,6 +460,35 @@ esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e)
 	}
 	PG_END_TRY();
 	CurrentResourceOwner = old;
+	return done;
+}
+
+/*
+ * Writes an event whose every member but xid, epoch and table_id is set.  A
+ * version that another transaction took meanwhile is 40001, never 23505.
+ */
+void
+esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e)
+{
+	(void) put(leaf, t, e, false);
+}
+
+/*
+ * May the first event of an aggregate be written without looking for a head?
+ * The index itself tells whether version 1 is taken, unless a purge has taken
+ * it away.
+ */
+bool
+esync_store_can_try(const EsyncLeaf *leaf, const EsyncTracked *t)
+{
+	return ((const OpenLeaf *) leaf)->plain && !t->pruned;
+}
+
+/* Writes version 1 of an aggregate; false, and nothing written, if it has one. */
+bool
+esync_store_try_first(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e)
+{
+	return put(leaf, t, e, true);
 }
 
 PG_FUNCTION_INFO_V1(esync_close_leaves);

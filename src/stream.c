@@ -23,7 +23,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -97,37 +96,23 @@ esync_event_type_parse(const char *name, int len)
 
 /* ------------------------------------------------------------- the index */
 
-/* Is it valid, whole, and unique on (aggregate_id, version) ascending? */
-static bool
-index_fits(Oid indexid)
+/*
+ * Does this index find an aggregate's events: valid, whole, unique on
+ * (aggregate_id, version), ascending and the text bytewise, as streams are read?
+ */
+bool
+esync_stream_is_head_index(Relation index)
 {
-	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(indexid));
-	Form_pg_index form;
-	bool		fits;
+	Form_pg_index form = index->rd_index;
 
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_index) GETSTRUCT(tuple);
-	fits = form->indisvalid && form->indisready && form->indisunique &&
+	return form->indisvalid && form->indisready && form->indisunique &&
 		form->indnkeyatts == 2 &&
 		form->indkey.values[0] == ESYNC_ATTR_AGGREGATE_ID &&
 		form->indkey.values[1] == ESYNC_ATTR_VERSION &&
-		heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
-	ReleaseSysCache(tuple);
-	return fits;
-}
-
-/* Does it sort as the stream is read: ascending, the text bytewise? */
-static bool
-index_sorts(Oid indexid)
-{
-	Relation	index = index_open(indexid, AccessShareLock);
-	bool		sorts = index->rd_rel->relam == BTREE_AM_OID &&
+		index->rd_rel->relam == BTREE_AM_OID &&
 		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 &&
-		index->rd_indcollation[0] == C_COLLATION_OID;
-
-	index_close(index, AccessShareLock);
-	return sorts;
+		index->rd_indcollation[0] == C_COLLATION_OID &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 }
 
 /* The index that finds an aggregate's events; InvalidOid where it is gone. */
@@ -140,11 +125,13 @@ esync_stream_index(Relation leaf)
 
 	foreach(cell, indexes)
 	{
-		if (index_fits(lfirst_oid(cell)) && index_sorts(lfirst_oid(cell)))
-		{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (esync_stream_is_head_index(index))
 			result = lfirst_oid(cell);
+		index_close(index, AccessShareLock);
+		if (OidIsValid(result))
 			break;
-		}
 	}
 	list_free(indexes);
 	return result;

@@ -349,6 +349,7 @@ build(Oid relid)
 	t->tenant_field = field_of_name(t, values[TAB_TENANT - 1], nulls[TAB_TENANT - 1], as_of);
 	t->tombstone = t->tombstone_field < 0 ? 0 : attnum_here(t, t->tombstone_field);
 	t->tenant = t->tenant_field < 0 ? 0 : attnum_here(t, t->tenant_field);
+	t->pruned = !nulls[TAB_PRUNED_THROUGH - 1];
 	t->hides = names_in(values[TAB_EXCLUDE - 1]) != NIL || names_in(values[TAB_MASK - 1]) != NIL;
 	plan_key(t, values[TAB_KEY_COLUMNS - 1], as_of);
 	plan_columns(t);

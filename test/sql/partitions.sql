@@ -145,7 +145,7 @@ SELECT * FROM witness.differences('q');
 TRUNCATE q;
 SELECT * FROM witness.differences('q');
 -- once for each row, not once for each trigger
-SELECT aggregate_id, count(*) FROM witness.stream('q') WHERE event_type = 'Deleted' AND aggregate_id::int >= 30 GROUP BY 1 ORDER BY 1;
+SELECT aggregate_id, count(*) FROM witness.stream('q') WHERE event_type = 'Deleted' AND aggregate_id IN ('30', '31', '32') GROUP BY 1 ORDER BY 1;
 
 -- NAME: TRUNCATE of a new partition, which has no truncate trigger: by the root it is seen, alone it is not, and verify says so
 CREATE TABLE q_e PARTITION OF q FOR VALUES IN ('e');
@@ -169,11 +169,11 @@ SELECT * FROM witness.differences('q');
 CREATE TABLE q_f (LIKE q);
 INSERT INTO q_f VALUES (50, 'f', 'was there', 0), (51, 'f', 'was there', 0), (52, 'f', 'was there', 0);
 ALTER TABLE q ATTACH PARTITION q_f FOR VALUES IN ('f');
+SELECT esync_enable('q');
 UPDATE q SET v = 'seen' WHERE id = 50;
 UPDATE q SET region = 'a' WHERE id = 51;
 SELECT aggregate_id, version, event_type, patch, payload FROM witness.stream('q') WHERE aggregate_id IN ('50', '51', '52');
 SELECT * FROM witness.differences('q', unseen => true);
-SELECT aggregate_id, problem, detail FROM esync_verify('q');
 
 -- NAME: DETACH: the rows are gone from the table, and verify misses them; the detached table is not tracked
 ALTER TABLE q DETACH PARTITION q_f;
@@ -184,14 +184,15 @@ INSERT INTO q_f VALUES (53, 'f', 'free', 0);
 SELECT code, message, hint FROM witness.refused($$TRUNCATE q_f$$);
 DROP TRIGGER IF EXISTS "0_esync_truncate" ON q_f;
 TRUNCATE q_f;
--- back again, empty, and with other rows
-INSERT INTO q_f VALUES (50, 'f', 'seen', 0), (52, 'f', 'other', 0);
+-- back again, with other rows under the same keys
+INSERT INTO q_f VALUES (50, 'f', 'other', 0), (52, 'f', 'other', 0);
 ALTER TABLE q ATTACH PARTITION q_f FOR VALUES IN ('f');
+SELECT esync_enable('q');
 SELECT aggregate_id, problem, detail - 'event_id' AS detail FROM esync_verify('q');
 UPDATE q SET n = 1 WHERE id = 50;
 SELECT version, event_type, patch FROM witness.stream('q') WHERE aggregate_id = '50';
 
--- NAME: a leaf of its own made stand-alone, then partitioned again after DDL on the root
+-- NAME: DDL on the root: fast default, rename, drop
 ALTER TABLE q ADD COLUMN extra int DEFAULT 5;
 ALTER TABLE q RENAME COLUMN v TO text;
 ALTER TABLE q DROP COLUMN n;
