@@ -37,6 +37,7 @@ CREATE TABLE esync.tracked_table (
 	notify			boolean NOT NULL,
 	retention		interval,
 	options_as_of	bigint NOT NULL,
+	check_from		bigint NOT NULL,
 	since			timestamptz NOT NULL,
 	pruned_through	xid8
 );
@@ -62,6 +63,8 @@ COMMENT ON COLUMN esync.tracked_table.tenant IS 'column stored with each event a
 COMMENT ON COLUMN esync.tracked_table.notify IS 'whether a commit notifies channel esync';
 COMMENT ON COLUMN esync.tracked_table.retention IS 'how long events are to be kept; NULL: for ever';
 COMMENT ON COLUMN esync.tracked_table.options_as_of IS 'the event_id at which the column names in this row were true';
+COMMENT ON COLUMN esync.tracked_table.check_from IS
+'a row whose last event is older than this event_id is compared with its stream at its next write: the table was altered, or columns are recorded that were not';
 COMMENT ON COLUMN esync.tracked_table.since IS 'when tracking began';
 COMMENT ON COLUMN esync.tracked_table.pruned_through IS 'highest transaction whose events were purged';
 
@@ -451,10 +454,25 @@ $$;
 COMMENT ON FUNCTION esync.drop_trigger(regclass, name) IS 'drops one trigger of esync, if it is there';
 REVOKE ALL ON FUNCTION esync.drop_trigger(regclass, name) FROM PUBLIC;
 
-CREATE FUNCTION esync.make_triggers(tbl regclass, stamped boolean) RETURNS void
+CREATE FUNCTION esync.make_truncate_triggers(tbl regclass, only_new boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	rel regclass;
+BEGIN
+	-- statement triggers are not cloned to partitions
+	FOR rel IN SELECT tbl UNION SELECT relid FROM pg_partition_tree(tbl) JOIN pg_class ON oid = relid WHERE relkind IN ('r', 'p') LOOP
+		IF NOT only_new OR NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = rel AND t.tgname = '0_esync_truncate') THEN
+			PERFORM esync.make_trigger(rel, '0_esync_truncate', 'BEFORE TRUNCATE FOR EACH STATEMENT', 'esync.truncate()');
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION esync.make_truncate_triggers(regclass, boolean) IS
+'makes the truncate triggers of a tracked table and its partitions; only_new leaves those alone that are there, disabled or not';
+REVOKE ALL ON FUNCTION esync.make_truncate_triggers(regclass, boolean) FROM PUBLIC;
+
+CREATE FUNCTION esync.make_triggers(tbl regclass, stamped boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM esync.make_trigger(tbl, '0_esync_capture', 'AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW', 'esync.capture()');
 	IF stamped THEN
@@ -462,10 +480,7 @@ BEGIN
 	ELSE
 		PERFORM esync.drop_trigger(tbl, '~_esync_stamp');
 	END IF;
-	-- statement triggers are not cloned to partitions
-	FOR rel IN SELECT tbl UNION SELECT relid FROM pg_partition_tree(tbl) JOIN pg_class ON oid = relid WHERE relkind IN ('r', 'p') LOOP
-		PERFORM esync.make_trigger(rel, '0_esync_truncate', 'BEFORE TRUNCATE FOR EACH STATEMENT', 'esync.truncate()');
-	END LOOP;
+	PERFORM esync.make_truncate_triggers(tbl, false);
 END
 $$;
 COMMENT ON FUNCTION esync.make_triggers(regclass, boolean) IS 'makes the triggers of a tracked table that are missing';
@@ -484,13 +499,15 @@ REVOKE ALL ON FUNCTION esync.present_names(esync.tracked_table, name[]) FROM PUB
 CREATE FUNCTION esync.enable_table(tbl regclass, mode text, payload text, aggregate_type text,
 	exclude name[], mask name[], last_modified name[], tombstone name, tenant name, sql_merge boolean,
 	on_conflict text, groups jsonb, json_merge name[], links jsonb, retention interval, baseline boolean,
-	notify boolean, key name[]) RETURNS void
+	notify boolean, key name[]) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
 	o esync.tracked_table;
 	option text;
 	is_new boolean;
+	was_hidden name[] := '{}';
+	was_stamped name[] := '{}';
 BEGIN
 	FOR option IN SELECT u.name FROM (VALUES ('sql_merge', sql_merge IS NOT NULL), ('on_conflict', on_conflict IS NOT NULL),
 		('groups', groups IS NOT NULL), ('json_merge', json_merge IS NOT NULL), ('links', links IS NOT NULL),
@@ -514,6 +531,7 @@ BEGIN
 		o.mask := '{}';
 		o.last_modified := '{}';
 		o.notify := false;
+		o.check_from := 0;
 		o.since := clock_timestamp();
 		SELECT relname INTO o.aggregate_type FROM pg_class WHERE oid = tbl;
 	ELSE
@@ -523,6 +541,8 @@ BEGIN
 		o.key := CASE WHEN o.key IS NOT NULL THEN esync.present_names(o, o.key) END;
 		o.tombstone := (esync.present_names(o, ARRAY[o.tombstone]))[1];
 		o.tenant := (esync.present_names(o, ARRAY[o.tenant]))[1];
+		was_hidden := o.exclude || o.mask;
+		was_stamped := o.last_modified;
 	END IF;
 	SELECT n.nspname, c.relname INTO o.schema_name, o.table_name
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tbl;
@@ -542,6 +562,9 @@ BEGIN
 	PERFORM esync.check_options(tbl, o);
 	o.options_as_of := nextval('esync.event_id_seq');
 	PERFORM esync.record_columns(o.table_id, tbl, o.options_as_of);
+	IF NOT is_new AND (was_hidden || was_stamped) IS DISTINCT FROM (o.exclude || o.mask || o.last_modified) THEN
+		o.check_from := o.options_as_of;
+	END IF;
 	BEGIN
 		DELETE FROM esync.tracked_table t WHERE t.table_id = o.table_id;
 		INSERT INTO esync.tracked_table SELECT o.*;
@@ -550,11 +573,13 @@ BEGIN
 			USING ERRCODE = 'serialization_failure', HINT = 'The transaction might succeed if retried.';
 	END;
 	PERFORM esync.make_leaf(o.table_id), esync.make_triggers(tbl, o.last_modified <> '{}'), esync.invalidate(tbl);
+	-- of a column that was hidden the stream does not know what it holds
+	RETURN EXISTS (SELECT unnest(was_hidden || was_stamped) EXCEPT SELECT unnest(o.exclude || o.mask || o.last_modified));
 END
 $$;
 COMMENT ON FUNCTION esync.enable_table(regclass, text, text, text, name[], name[], name[], name, name, boolean,
 	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) IS
-'the work of esync_enable, run as the owner of the extension';
+'the work of esync_enable, run as the owner of the extension; true if every row must be compared with its stream now';
 REVOKE ALL ON FUNCTION esync.enable_table(regclass, text, text, text, name[], name[], name[], name, name, boolean,
 	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) FROM PUBLIC;
 
@@ -567,7 +592,7 @@ CREATE FUNCTION @extschema@.esync_enable(tbl regclass, mode text DEFAULT NULL, p
 LANGUAGE c AS 'MODULE_PATHNAME', 'esync_enable_table';
 COMMENT ON FUNCTION @extschema@.esync_enable(regclass, text, text, text, name[], name[], name[], name, name, boolean,
 	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) IS
-'begins to record the changes of a table, or changes its options: those not given keep their value ('''' clears tombstone and tenant, ''0'' retention, ''{}'' key); takes the lock of CREATE TRIGGER; the caller must own the table';
+'begins to record the changes of a table, or changes its options: those not given keep their value ('''' clears tombstone and tenant, ''0'' retention, ''{}'' key); takes the lock of CREATE TRIGGER; reads the whole table where baseline is asked for, or a column is recorded that was excluded, masked or last_modified; the caller must own the table';
 REVOKE ALL ON FUNCTION @extschema@.esync_enable(regclass, text, text, text, name[], name[], name[], name, name, boolean,
 	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) FROM PUBLIC;
 
@@ -620,6 +645,47 @@ $$;
 COMMENT ON FUNCTION esync.table_dropped() IS
 'keeps the configuration of a dropped table readable and dumpable: its OID must not be restored as another table''s';
 REVOKE ALL ON FUNCTION esync.table_dropped() FROM PUBLIC;
+
+CREATE FUNCTION esync.table_altered() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	o esync.tracked_table;
+	marker bigint;
+	stray regclass;
+BEGIN
+	FOR o IN SELECT t.* FROM esync.tracked_table t
+		WHERE t.relation IS NOT NULL AND EXISTS (
+			SELECT FROM pg_event_trigger_ddl_commands() c
+			WHERE c.classid = 'pg_class'::regclass AND (t.relation = c.objid
+					OR t.relation IN (SELECT relid FROM pg_partition_ancestors(c.objid)))
+				OR c.classid = 'pg_type'::regclass AND EXISTS (
+					SELECT FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
+					WHERE a.attrelid = t.relation AND c.objid IN (y.oid, y.typelem, y.typbasetype)))
+	LOOP
+		marker := nextval('esync.event_id_seq');
+		PERFORM esync.record_columns(o.table_id, o.relation, marker);
+		UPDATE esync.tracked_table t SET check_from = marker WHERE t.table_id = o.table_id AND tg_tag <> 'CREATE TABLE';
+		IF o.enabled AND EXISTS (SELECT FROM pg_class WHERE oid = o.relation AND relkind = 'p') THEN
+			PERFORM esync.make_truncate_triggers(o.relation, true);
+			FOR stray IN SELECT g.tgrelid FROM pg_trigger g
+				WHERE g.tgname = '0_esync_truncate' AND g.tgfoid = 'esync.truncate'::regproc AND NOT EXISTS (
+					SELECT FROM esync.tracked_table t WHERE t.relation = g.tgrelid
+						OR t.relation IN (SELECT relid FROM pg_partition_ancestors(g.tgrelid))) LOOP
+				PERFORM esync.drop_trigger(stray, '0_esync_truncate');
+			END LOOP;
+		END IF;
+		PERFORM esync.invalidate(o.relation);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION esync.table_altered() IS
+'after DDL on a tracked table: records the names of its columns, lets rows be compared with their stream once, gives new partitions a truncate trigger and takes it from detached ones';
+REVOKE ALL ON FUNCTION esync.table_altered() FROM PUBLIC;
+
+CREATE EVENT TRIGGER esync_table_altered ON ddl_command_end
+	WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'ALTER TYPE')
+	EXECUTE FUNCTION esync.table_altered();
+COMMENT ON EVENT TRIGGER esync_table_altered IS 'keeps esync.tracked_column true; touches tracked tables alone';
 
 CREATE EVENT TRIGGER esync_table_dropped ON sql_drop
 	WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')

@@ -17,12 +17,14 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -535,11 +537,71 @@ capture_ground(EsyncCapture *c, EsyncRow *row)
 	esync_record_meet(c, row);
 }
 
-/* The option baseline: now, for every row. */
+/* what looking for rows that are gone needs */
+typedef struct Missing
+{
+	EsyncCapture c;
+	SPIPlanPtr	plan;
+} Missing;
+
+/* Callback: writes down that a row is gone which the stream has alive. */
+static void
+find_missing(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
+{
+	Missing    *m = arg;
+	Datum	   *key = palloc(t->nkeys * sizeof(Datum));
+
+	if (events->e[events->n - 1].row_xmin == InvalidTransactionId)
+		return;
+	esync_key_from_text(t, aggregate_id, key);
+	if (SPI_execute_plan(m->plan, key, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "reading \"%s\" failed", t->table_name);
+	SPI_freetuptable(SPI_tuptable);
+	if (SPI_processed > 0)
+		return;
+	esync_record_turn(&m->c, aggregate_id);
+	esync_record_missing(&m->c);
+}
+
+/*
+ * All rows that went unseen.  Where row policies hide rows from the caller,
+ * nobody can tell hidden from gone, and none is looked for.
+ */
+static void
+each_missing(EsyncTracked *t)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "esync missing",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	Snapshot	snapshot;
+	Missing		m;
+
+	if (check_enable_rls(t->root, InvalidOid, true) == RLS_ENABLED)
+		return;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	old = MemoryContextSwitchTo(cxt);
+	m.c = capture_for(t, cxt);
+	m.plan = SPI_prepare(esync_rights_query(t, "1", true), t->nkeys, esync_rights_key_types(t));
+	if (m.plan == NULL)
+		elog(ERROR, "preparing to read \"%s\" failed", t->table_name);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(snapshot);
+	esync_stream_each(t, NULL, snapshot, ESYNC_WANT_ALL, find_missing, &m);
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+	MemoryContextDelete(cxt);
+}
+
+/* The option baseline: the table as it is, against the stream, row by row. */
 void
 esync_capture_baseline(Oid relid)
 {
 	each_leaf(relid, capture_ground, true);
+	CommandCounterIncrement();	/* what was written is to be read */
+	each_missing(esync_tracked_need(relid));
 }
 
 /* ----------------------------------------------------------- last_modified */

@@ -43,6 +43,9 @@ extern bool esync_record_is_told(EsyncCapture *c, const EsyncRow *row);
 /* ground or Baseline, so that the head tells of the row */
 extern void esync_record_meet(EsyncCapture *c, const EsyncRow *row);
 
+/* a Baseline that says that the row of the aggregate at hand is gone */
+extern void esync_record_missing(EsyncCapture *c);
+
 /* what happened to a row, as events; each finds and moves the head */
 extern void esync_record_insert(EsyncCapture *c, EsyncRow *new);
 extern void esync_record_update(EsyncCapture *c, EsyncRow *old, EsyncRow *new);

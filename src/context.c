@@ -54,6 +54,7 @@ static MemoryContext parsed_cxt = NULL;
 static EsyncContext *parsed = NULL;
 static char *parsed_from[SOURCES];	/* the texts that parsed was made from */
 static Oid	parsed_role = InvalidOid;
+static int	parsed_tolerance = 0;
 static TimestampTz parsed_start = 0;	/* of the transaction, where sent_at matters */
 
 /* Defines the settings; called once, by _PG_init. */
@@ -163,7 +164,7 @@ keep_text(const char *value)
  * arrived when the transaction began.
  */
 static void
-correct_submit(EsyncContext *c, const char *sent_at)
+correct_submit(EsyncContext *c, const char *name, const char *sent_at)
 {
 	int64		offset;
 
@@ -171,7 +172,7 @@ correct_submit(EsyncContext *c, const char *sent_at)
 	if (sent_at == NULL)
 		return;
 	parsed_start = GetCurrentTransactionStartTimestamp();
-	offset = parsed_start - parse_time(settings[SENT_AT].name, sent_at);
+	offset = parsed_start - parse_time(name, sent_at);
 	if (Abs(offset) <= (int64) esync_clock_tolerance * 1000)
 		return;
 	c->offset_ms = offset / 1000;
@@ -185,6 +186,7 @@ static void
 parse_context(EsyncContext *c, char **from)
 {
 	char	   *value[NSETTINGS];
+	const char *name[NSETTINGS];
 	Jsonb	   *claims = from[NSETTINGS] ? parse_object("request.jwt.claims", from[NSETTINGS]) : NULL;
 	Jsonb	   *headers = from[NSETTINGS + 1] ?
 		parse_object("request.headers", from[NSETTINGS + 1]) : NULL;
@@ -192,8 +194,12 @@ parse_context(EsyncContext *c, char **from)
 	for (int i = 0; i < NSETTINGS; i++)
 	{
 		value[i] = from[i];
+		name[i] = settings[i].name;
 		if (value[i] == NULL && settings[i].header)
+		{
 			value[i] = object_text(headers, settings[i].header);
+			name[i] = psprintf("%s of request.headers", settings[i].header);
+		}
 	}
 	if (value[USER_ID] == NULL)
 		value[USER_ID] = object_text(claims, "sub");
@@ -204,15 +210,15 @@ parse_context(EsyncContext *c, char **from)
 	c->has_submit = value[SUBMIT] != NULL;
 	c->has_base = value[BASE_VERSION] != NULL;
 	if (c->has_branch)
-		c->branch = parse_time(settings[BRANCH].name, value[BRANCH]);
+		c->branch = parse_time(name[BRANCH], value[BRANCH]);
 	if (c->has_submit)
-		c->submit_raw = parse_time(settings[SUBMIT].name, value[SUBMIT]);
-	correct_submit(c, value[SENT_AT]);
+		c->submit_raw = parse_time(name[SUBMIT], value[SUBMIT]);
+	correct_submit(c, name[SENT_AT], value[SENT_AT]);
 	if (c->has_base)
-		c->base_version = DatumGetInt64(parse(int8in, settings[BASE_VERSION].name,
+		c->base_version = DatumGetInt64(parse(int8in, name[BASE_VERSION],
 											  value[BASE_VERSION], "a version number"));
 	if (c->has_base && c->base_version < 0)
-		malformed(settings[BASE_VERSION].name, value[BASE_VERSION], "a version number");
+		malformed(name[BASE_VERSION], value[BASE_VERSION], "a version number");
 	c->meta = value[META] ? parse_object(settings[META].name, value[META]) : NULL;
 }
 
@@ -235,6 +241,7 @@ static bool
 is_fresh(char **from)
 {
 	if (parsed == NULL || parsed_role != GetOuterUserId() ||
+		parsed_tolerance != esync_clock_tolerance ||
 		(parsed_start != 0 && parsed_start != GetCurrentTransactionStartTimestamp()))
 		return false;
 	for (int i = 0; i < SOURCES; i++)
@@ -275,6 +282,7 @@ esync_context_get(void)
 	parsed_cxt = cxt;
 	parsed = c;
 	parsed_role = GetOuterUserId();
+	parsed_tolerance = esync_clock_tolerance;
 	memcpy(parsed_from, from, sizeof(from));
 	return parsed;
 }

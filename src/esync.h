@@ -273,9 +273,10 @@ typedef struct EsyncTracked
 	bool		notify;
 	bool		pruned;			/* events were purged: version 1 may be gone */
 	bool		hides;			/* some column is excluded or masked by option */
-	char	   *schema_name;	/* of the tracked table */
-	char	   *table_name;
+	char	   *table_name;		/* of the tracked table, for messages */
 	char	   *aggregate_type;
+
+	int64		check_from;		/* a row whose head is older is compared with the fold */
 
 	int			nfields;		/* all fields that ever were, by attnum; gone last */
 	EsyncField *fields;
@@ -476,6 +477,7 @@ extern void esync_tracked_undo_on_abort(void);
 extern EsyncTracked *esync_tracked_get(Oid relid);
 /* the same of a tracked table named by a user; YS001 where it is not tracked */
 extern EsyncTracked *esync_tracked_need(Oid relid);
+extern char *esync_tracked_name(const EsyncTracked *t);
 
 /* ---- lineage.c: fields through renames and restores */
 extern Oid	esync_relation_oid(const char *name);
@@ -627,6 +629,12 @@ extern void esync_stream_back(EsyncTracked *t, text *aggregate_id, const EsyncBo
 							  Snapshot snapshot, bool follow,
 							  EsyncEventCallback callback, void *arg);
 
+/* has an aggregate any event?  One reader for many questions */
+typedef struct EsyncLookup EsyncLookup;
+extern EsyncLookup *esync_stream_lookup_begin(EsyncTracked *t, Snapshot snapshot);
+extern bool esync_stream_lookup(EsyncLookup *lookup, text *aggregate_id);
+extern void esync_stream_lookup_end(EsyncLookup *lookup);
+
 /* ---- merge.c: registers and fold */
 extern void esync_fold_init(EsyncFold *fold, const EsyncField *fields, int nfields,
 							int tombstone_field);
@@ -653,13 +661,19 @@ extern bool esync_fold_has_row(const EsyncFold *fold);
 extern Jsonb *esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
 							   bool *known, bool *deleted);
 
+/* ---- row.c: the row as the table has it, as the caller may see it; NULL if there is none */
+extern Jsonb *esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key);
+
 /* ---- rights.c: who may */
 extern void esync_rights_owner(Oid relid);
 /* what the caller may read of t; 42501 if not a single column */
 extern void esync_rights_read(EsyncTracked *t, EsyncRights *rights);
 extern bool esync_rights_field(const EsyncRights *rights, const EsyncField *field);
 /* is there a row with this key that the caller sees (its grants and policies) */
-extern bool esync_rights_row(EsyncTracked *t, Datum *key);
+extern bool esync_rights_row(EsyncTracked *t, const EsyncRights *rights, Datum *key);
+extern char *esync_rights_query(const EsyncTracked *t, const char *columns, bool by_key);
+extern Oid *esync_rights_key_types(const EsyncTracked *t);
+extern bool esync_rights_key(const EsyncTracked *t, const EsyncRights *rights);
 extern bool esync_rights_select(const EsyncTracked *t, const char *columns, Datum *key);
 /* patch or payload without the fields that the caller may not read; NULL stays NULL */
 extern Jsonb *esync_rights_filter(EsyncTracked *t, const EsyncRights *rights,

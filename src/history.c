@@ -89,7 +89,7 @@ esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncWant want,
 	if (!esync_history_take(fcinfo, key_is_text, reading))
 		return false;
 	reading->rls_hidden = reading->rights.rls &&
-		!esync_rights_row(reading->tracked, reading->key);
+		!esync_rights_row(reading->tracked, &reading->rights, reading->key);
 	reading->events = esync_stream_read(reading->tracked, reading->aggregate_id, &unbounded,
 											GetActiveSnapshot(), true, want);
 	return true;

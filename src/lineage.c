@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -336,15 +337,16 @@ field_in_life(Lineage *lineage, int32 epoch, Oid relid, AttrNumber attnum, const
 	return heir;
 }
 
-/* What a column was filled with by ADD COLUMN ... DEFAULT, as JSON; or NULL. */
+/* What ADD COLUMN ... DEFAULT left for rows with this attribute, as JSON; or NULL. */
 static Jsonb *
-fill_of(HeapTuple tuple, Form_pg_attribute att)
+missing_of(HeapTuple tuple)
 {
+	Form_pg_attribute att = (Form_pg_attribute) GETSTRUCT(tuple);
+	EsyncAttr	attr = {NameStr(att->attname), 1, att->atttypid, att->atttypmod, false};
+	JsonbValue	json;
 	bool		isnull;
 	Datum		missing;
 	Datum		value;
-	EsyncAttr	attr = {NameStr(att->attname), 1, att->atttypid, att->atttypmod, false};
-	JsonbValue	json;
 
 	if (!att->atthasmissing)
 		return NULL;
@@ -357,6 +359,33 @@ fill_of(HeapTuple tuple, Form_pg_attribute att)
 		return NULL;
 	esync_encode_value(esync_shape_make(CurrentMemoryContext, &attr, 1), 0, value, false, &json);
 	return esync_json_from_value(&json);
+}
+
+/*
+ * What a column of the tracked table was filled with.  A partitioned table
+ * holds no rows, so its leaves are asked.
+ */
+static Jsonb *
+fill_of(Oid root, HeapTuple tuple)
+{
+	char	   *name = NameStr(((Form_pg_attribute) GETSTRUCT(tuple))->attname);
+	Jsonb	   *fill = missing_of(tuple);
+	ListCell   *lc;
+
+	if (fill != NULL || get_rel_relkind(root) != RELKIND_PARTITIONED_TABLE)
+		return fill;
+	foreach(lc, find_all_inheritors(root, NoLock, NULL))
+	{
+		HeapTuple	leaf = SearchSysCacheAttName(lfirst_oid(lc), name);
+
+		if (!HeapTupleIsValid(leaf))
+			continue;
+		fill = missing_of(leaf);
+		ReleaseSysCache(leaf);
+		if (fill != NULL)
+			break;
+	}
+	return fill;
 }
 
 /* Lays one column of the present catalog over the lineage. */
@@ -372,7 +401,7 @@ overlay_column(Lineage *lineage, int32 epoch, Oid root, HeapTuple tuple)
 	f->typmod = att->atttypmod;
 	f->excluded = att->attgenerated != '\0';
 	if (f->fill == NULL && f->nnames == 0)
-		f->fill = fill_of(tuple, att);
+		f->fill = fill_of(root, tuple);
 	f->recorded = false;
 	f->name = pstrdup(NameStr(att->attname));
 }

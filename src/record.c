@@ -374,7 +374,7 @@ notify(EsyncCapture *c, const EsyncEvent *e)
 	esync_json_key(&json, "tenant", 6);
 	esync_json_key(&json, "aggregate_type", 14);
 	{
-		char	   *table = quote_qualified_identifier(c->t->schema_name, c->t->table_name);
+		char	   *table = esync_tracked_name(c->t);
 
 		esync_json_string(&json, table, strlen(table));
 	}
@@ -494,8 +494,23 @@ esync_record_meet(EsyncCapture *c, const EsyncRow *row)
 {
 	if (!c->head.found)
 		put_ground(c, row);
-	else if (c->head.row_xmin != esync_row_xmin(row) || c->t->paused_lxid == esync_my_lxid)
+	else if (c->head.row_xmin != esync_row_xmin(row) || c->t->paused_lxid == esync_my_lxid ||
+			 c->head.event_id < c->t->check_from)
 		check_drift(c, row);
+}
+
+/* The row of the aggregate at hand is gone, and nobody told. */
+void
+esync_record_missing(EsyncCapture *c)
+{
+	EsyncEvent	e;
+	Extra		gone = {"deleted", {.type = jbvBool, .val.boolean = true}};
+
+	begin_baseline(c, &e);
+	e.flags |= ESYNC_FLAG_DELETED;
+	e.patch = empty_patch();
+	e.meta = meta_with(NULL, &gone, 1);
+	put(c, &e);
 }
 
 /*

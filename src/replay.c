@@ -9,6 +9,7 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -42,6 +43,7 @@ typedef struct Reading
 	EsyncTracked *t;
 	EsyncRights rights;
 	text	   *aggregate_id;
+	Datum	   *key;
 	EsyncBounds bounds;
 } Reading;
 
@@ -70,8 +72,9 @@ begin_reading(FunctionCallInfo fcinfo, bool key_is_text, Reading *r)
 		esync_key_from_text(r->t, PG_GETARG_TEXT_PP(1), values) :
 		esync_key_from_any(r->t, PG_GETARG_DATUM(1), get_fn_expr_argtype(fcinfo->flinfo, 1),
 						   values);
-	if (r->rights.rls && !esync_rights_row(r->t, values))
+	if (r->rights.rls && !esync_rights_row(r->t, &r->rights, values))
 		return false;
+	r->key = values;
 	r->bounds.as_of = bound_argument(fcinfo, 2);
 	r->bounds.known_at = bound_argument(fcinfo, 3);
 	return true;
@@ -150,7 +153,21 @@ esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
 	return esync_fold_state(&s.fold, true);
 }
 
-/* The body of both signatures of esync_state. */
+/* Has the aggregate any event, within whatever bounds? */
+static bool
+has_events(EsyncTracked *t, text *aggregate_id)
+{
+	EsyncLookup *lookup = esync_stream_lookup_begin(t, GetActiveSnapshot());
+	bool		found = esync_stream_lookup(lookup, aggregate_id);
+
+	esync_stream_lookup_end(lookup);
+	return found;
+}
+
+/*
+ * The body of both signatures of esync_state.  A row without any event has
+ * been as it is since ever: the ground that its first event will write down.
+ */
 static Datum
 state(FunctionCallInfo fcinfo, bool key_is_text)
 {
@@ -161,6 +178,8 @@ state(FunctionCallInfo fcinfo, bool key_is_text)
 	if (!begin_reading(fcinfo, key_is_text, &r))
 		PG_RETURN_NULL();
 	result = fold_aggregate(r.t, r.aggregate_id, &r.bounds, GetActiveSnapshot(), true, &fold);
+	if (!fold.known && !has_events(r.t, r.aggregate_id))
+		result = esync_row_read(r.t, &r.rights, r.key);
 	result = esync_rights_filter(r.t, &r.rights, result, false, PG_INT64_MAX);
 	if (result == NULL)
 		PG_RETURN_NULL();
@@ -288,7 +307,26 @@ typedef struct AsOf
 	Datum	   *values;
 	bool	   *nulls;
 	ReturnSetInfo *rsinfo;
+	const char *field;			/* being decoded, of */
+	text	   *aggregate_id;	/* this one; for errors */
 } AsOf;
+
+/*
+ * Is this what was recorded of a column while it was masked?  Where text is
+ * stored nobody can tell, and the mask shows.
+ */
+static bool
+is_mask(const EsyncTracked *t, int field, const JsonbValue *value)
+{
+	char		category;
+	bool		preferred;
+
+	if (value->type != jbvString || value->val.string.len != strlen(ESYNC_MASK) ||
+		memcmp(value->val.string.val, ESYNC_MASK, strlen(ESYNC_MASK)) != 0)
+		return false;
+	get_type_category_preferred(getBaseType(t->fields[field].typid), &category, &preferred);
+	return category != TYPCATEGORY_STRING;
+}
 
 /* Callback: folds one aggregate and puts out its row, typed. */
 static void
@@ -307,7 +345,7 @@ put_row(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
 		Datum	   *key = palloc(t->nkeys * sizeof(Datum));
 
 		esync_key_from_text(t, aggregate_id, key);
-		if (!esync_rights_row(t, key))
+		if (!esync_rights_row(t, &a->rights, key))
 			return;
 	}
 	for (int i = 0; i < t->ncolumns; i++)
@@ -321,10 +359,106 @@ put_row(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
 			esync_fold_stamp_value(&a->fold, c->field, buffer, &value);
 		else
 			esync_fold_value(&a->fold, c->field, &value);
+		if (is_mask(t, c->field, &value))
+			value.type = jbvNull;
+		a->field = t->fields[c->field].name;
+		a->aggregate_id = aggregate_id;
 		esync_decode_value(t->row, c->shape, &value, &a->values[c->attnum - 1],
 						   &a->nulls[c->attnum - 1]);
 	}
+	a->field = NULL;
 	tuplestore_putvalues(a->rsinfo->setResult, a->rsinfo->setDesc, a->values, a->nulls);
+}
+
+/* The shown and the key columns of the table, for a query of its rows. */
+static char *
+as_of_columns(AsOf *a, EsyncTracked *t)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int k = 0; k < t->nkeys; k++)
+		appendStringInfo(&list, "%s%s", k ? ", " : "",
+						 quote_identifier(t->fields[t->keyfields[k]].name));
+	for (int i = 0; i < t->ncolumns; i++)
+		if (a->shown[i])
+			appendStringInfo(&list, ", %s", quote_identifier(t->fields[t->columns[i].field].name));
+	return list.data;
+}
+
+/* Puts out one row of the table, unless it has events: those have told of it. */
+static void
+put_untold(AsOf *a, EsyncTracked *t, EsyncLookup *lookup, HeapTuple tuple, TupleDesc desc)
+{
+	int			natts = a->rsinfo->setDesc->natts;
+	Datum	   *values = palloc0(natts * sizeof(Datum));
+	bool	   *isnull = palloc(natts * sizeof(bool));
+	int			column = 0;
+	bool		null;
+
+	memset(isnull, true, natts * sizeof(bool));
+	for (int k = 0; k < t->nkeys; k++)
+		values[t->keyattnums[k] - 1] = SPI_getbinval(tuple, desc, ++column,
+													 &isnull[t->keyattnums[k] - 1]);
+	if (esync_stream_lookup(lookup, esync_encode_key(t->key, values, isnull)))
+		return;
+	for (int i = 0; i < t->ncolumns; i++)
+	{
+		AttrNumber	attnum = t->columns[i].attnum;
+
+		a->nulls[attnum - 1] = true;
+		if (!a->shown[i])
+			continue;
+		a->values[attnum - 1] = SPI_getbinval(tuple, desc, ++column, &null);
+		a->nulls[attnum - 1] = null;
+	}
+	tuplestore_putvalues(a->rsinfo->setResult, a->rsinfo->setDesc, a->values, a->nulls);
+}
+
+/*
+ * The rows without any event, which have been as they are since ever, read
+ * from the table as the caller.
+ */
+static void
+put_untold_rows(AsOf *a, EsyncTracked *t)
+{
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "esync as of row",
+											  ALLOCSET_DEFAULT_SIZES);
+	EsyncLookup *lookup = esync_stream_lookup_begin(t, GetActiveSnapshot());
+	Portal		portal;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	portal = SPI_cursor_open_with_args(NULL, esync_rights_query(t, as_of_columns(a, t), false),
+									   0, NULL, NULL, NULL, true, 0);
+	for (SPI_cursor_fetch(portal, true, 1000); SPI_processed > 0;
+		 SPI_cursor_fetch(portal, true, 1000))
+	{
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			MemoryContext old = MemoryContextSwitchTo(row);
+
+			put_untold(a, t, lookup, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(row);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	SPI_finish();
+	esync_stream_lookup_end(lookup);
+	MemoryContextDelete(row);
+}
+
+/* Error context: which row and column of the past did not fit the present type. */
+static void
+as_of_context(void *arg)
+{
+	AsOf	   *a = arg;
+
+	if (a->field)
+		errcontext("column \"%s\" of aggregate \"%s\", as esync_as_of makes it a row of now",
+				   a->field, text_to_cstring(a->aggregate_id));
 }
 
 /* The tracked table whose row type the first argument has; 42804 if it has none. */
@@ -354,6 +488,7 @@ esync_as_of(PG_FUNCTION_ARGS)
 	EsyncTracked *t = table_of_argument(fcinfo);
 	EsyncBounds bounds = {bound_argument(fcinfo, 1), bound_argument(fcinfo, 2)};
 	AsOf		a;
+	ErrorContextCallback context;
 	int			natts;
 
 	esync_rights_read(t, &a.rights);
@@ -372,6 +507,14 @@ esync_as_of(PG_FUNCTION_ARGS)
 			t->columns[i].attnum <= natts && esync_rights_field(&a.rights, f);
 	}
 	esync_fold_init(&a.fold, t->fields, t->nfields, t->tombstone_field);
+	a.field = NULL;
+	context.callback = as_of_context;
+	context.arg = &a;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
 	esync_stream_each(t, &bounds, GetActiveSnapshot(), ESYNC_WANT_FOLD, put_row, &a);
+	error_context_stack = context.previous;
+	if (esync_rights_key(t, &a.rights))
+		put_untold_rows(&a, t);
 	return (Datum) 0;
 }

@@ -12,7 +12,7 @@
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
-#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -71,6 +71,43 @@ esync_rights_field(const EsyncRights *rights, const EsyncField *field)
 }
 
 /*
+ * SELECT columns FROM the tracked table, and WHERE its key columns are $1 ...
+ * where by_key; ONLY, unless it is partitioned: children by inheritance are
+ * not captured.  Names are those of now: a renamed schema tells nobody.
+ */
+char *
+esync_rights_query(const EsyncTracked *t, const char *columns, bool by_key)
+{
+	StringInfoData query;
+
+	initStringInfo(&query);
+	appendStringInfo(&query, "SELECT %s FROM %s%s", columns,
+					 get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
+					 esync_tracked_name(t));
+	for (int k = 0; by_key && k < t->nkeys; k++)
+	{
+		const EsyncField *f = &t->fields[t->keyfields[k]];
+
+		appendStringInfoString(&query, k ? " AND " : " WHERE ");
+		generate_operator_clause(&query, quote_identifier(f->name), f->typid,
+								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
+								 psprintf("$%d", k + 1), f->typid);
+	}
+	return query.data;
+}
+
+/* The types of the key columns, for the parameters of such a query. */
+Oid *
+esync_rights_key_types(const EsyncTracked *t)
+{
+	Oid		   *types = palloc(t->nkeys * sizeof(Oid));
+
+	for (int k = 0; k < t->nkeys; k++)
+		types[k] = t->fields[t->keyfields[k]].typid;
+	return types;
+}
+
+/*
  * Selects columns of the row with this key as the caller, so that its grants
  * and policies decide; true if there is one.  Leaves SPI connected, for the
  * caller to take the row from SPI_tuptable and call SPI_finish.
@@ -78,30 +115,24 @@ esync_rights_field(const EsyncRights *rights, const EsyncField *field)
 bool
 esync_rights_select(const EsyncTracked *t, const char *columns, Datum *key)
 {
-	StringInfoData query;
-	Oid		   *types = palloc(t->nkeys * sizeof(Oid));
+	char	   *query = esync_rights_query(t, columns, true);
+	Oid		   *types = esync_rights_key_types(t);
 
-	initStringInfo(&query);
-	appendStringInfo(&query, "SELECT %s FROM %s%s WHERE ", columns,
-					 get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
-					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->root)),
-												get_rel_name(t->root)));
-	for (int k = 0; k < t->nkeys; k++)
-	{
-		const EsyncField *f = &t->fields[t->keyfields[k]];
-
-		types[k] = f->typid;
-		if (k > 0)
-			appendStringInfoString(&query, " AND ");
-		generate_operator_clause(&query, quote_identifier(f->name), f->typid,
-								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
-								 psprintf("$%d", k + 1), f->typid);
-	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(query.data, t->nkeys, types, key, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(query, t->nkeys, types, key, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "reading a row of \"%s\" failed", t->table_name);
 	return SPI_processed > 0;
+}
+
+/* May the caller select by the key: does it have SELECT on all its columns? */
+bool
+esync_rights_key(const EsyncTracked *t, const EsyncRights *rights)
+{
+	for (int k = 0; k < t->nkeys; k++)
+		if (!esync_rights_field(rights, &t->fields[t->keyfields[k]]))
+			return false;
+	return true;
 }
 
 /*
@@ -109,15 +140,12 @@ esync_rights_select(const EsyncTracked *t, const char *columns, Datum *key)
  * SELECT on the key columns sees none.
  */
 bool
-esync_rights_row(EsyncTracked *t, Datum *key)
+esync_rights_row(EsyncTracked *t, const EsyncRights *rights, Datum *key)
 {
 	bool		found;
 
-	for (int k = 0; k < t->nkeys; k++)
-		if (pg_class_aclcheck(t->root, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
-			pg_attribute_aclcheck(t->root, t->fields[t->keyfields[k]].attnum, GetUserId(),
-								  ACL_SELECT) != ACLCHECK_OK)
-			return false;
+	if (!esync_rights_key(t, rights))
+		return false;
 	found = esync_rights_select(t, "1", key);
 	SPI_finish();
 	return found;
@@ -302,9 +330,9 @@ query_as_owner(const char *query, int nargs, Oid *types, Datum *values, const ch
 
 /*
  * Runs "SELECT esync.<name>(args of fcinfo)" as the owner of the extension.
- * The caller has checked that the user may.
+ * The caller has checked that the user may.  True if it returns true.
  */
-static void
+static bool
 call_as_owner(FunctionCallInfo fcinfo, const char *name)
 {
 	StringInfoData query;
@@ -312,6 +340,8 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 	char		nulls[FUNC_MAX_ARGS + 1];
 	Oid		   *types;
 	int			nargs;
+	bool		isnull;
+	bool		result;
 
 	get_func_signature(fcinfo->flinfo->fn_oid, &types, &nargs);
 	initStringInfo(&query);
@@ -324,7 +354,10 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 	}
 	appendStringInfoChar(&query, ')');
 	query_as_owner(query.data, nargs, types, values, nulls);
+	result = SPI_gettypeid(SPI_tuptable->tupdesc, 1) == BOOLOID &&
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
+	return result;
 }
 
 /* The table that an administrative function was given; NULL is an error. */
@@ -357,10 +390,11 @@ Datum
 esync_enable_table(PG_FUNCTION_ARGS)
 {
 	Oid			relid = table_argument(fcinfo);
+	bool		compare;
 
 	esync_rights_owner(relid);
-	call_as_owner(fcinfo, "enable_table");
-	if (!PG_ARGISNULL(ENABLE_BASELINE) && PG_GETARG_BOOL(ENABLE_BASELINE))
+	compare = call_as_owner(fcinfo, "enable_table");
+	if (compare || (!PG_ARGISNULL(ENABLE_BASELINE) && PG_GETARG_BOOL(ENABLE_BASELINE)))
 		esync_capture_baseline(relid);
 	PG_RETURN_VOID();
 }
@@ -370,7 +404,7 @@ Datum
 esync_disable_table(PG_FUNCTION_ARGS)
 {
 	esync_rights_owner(table_argument(fcinfo));
-	call_as_owner(fcinfo, "disable_table");
+	(void) call_as_owner(fcinfo, "disable_table");
 	PG_RETURN_VOID();
 }
 

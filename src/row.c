@@ -17,9 +17,8 @@
 
 /* "a, b": the columns that are recorded and that the caller may read. */
 static char *
-readable_columns(const EsyncReading *reading, EsyncAttr *attrs, int *nattrs)
+readable_columns(EsyncTracked *t, const EsyncRights *rights, EsyncAttr *attrs, int *nattrs)
 {
-	const EsyncTracked *t = reading->tracked;
 	StringInfoData list;
 
 	initStringInfo(&list);
@@ -28,7 +27,7 @@ readable_columns(const EsyncReading *reading, EsyncAttr *attrs, int *nattrs)
 	{
 		const EsyncField *f = &t->fields[t->columns[i].field];
 
-		if (!esync_rights_field(&reading->rights, f))
+		if (!esync_rights_field(rights, f))
 			continue;
 		appendStringInfo(&list, "%s%s", *nattrs == 0 ? "" : ", ", quote_identifier(f->name));
 		attrs[*nattrs] = (EsyncAttr) {f->name, *nattrs + 1, f->typid, f->typmod, f->masked};
@@ -41,17 +40,18 @@ readable_columns(const EsyncReading *reading, EsyncAttr *attrs, int *nattrs)
  * The row as the table has it, for one that the stream does not know yet.
  * Asked as the caller, policies included; NULL if there is none.
  */
-static Jsonb *
-table_row(const EsyncReading *reading)
+Jsonb *
+esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key)
 {
-	const EsyncTracked *t = reading->tracked;
 	MemoryContext caller = CurrentMemoryContext;
 	EsyncAttr  *attrs = palloc(sizeof(EsyncAttr) * Max(t->ncolumns, 1));
 	Jsonb	   *row = NULL;
 	int			nattrs;
-	char	   *columns = readable_columns(reading, attrs, &nattrs);
+	char	   *columns = readable_columns(t, rights, attrs, &nattrs);
 
-	if (nattrs > 0 && esync_rights_select(reading->tracked, columns, reading->key))
+	if (nattrs == 0 || !esync_rights_key(t, rights))
+		return NULL;
+	if (esync_rights_select(t, columns, key))
 	{
 		Datum	   *values = palloc(sizeof(Datum) * nattrs);
 		bool	   *isnull = palloc(sizeof(bool) * nattrs);
@@ -61,8 +61,7 @@ table_row(const EsyncReading *reading)
 		MemoryContextSwitchTo(caller);
 		row = esync_encode_row(shape, values, isnull);
 	}
-	if (nattrs > 0)
-		SPI_finish();
+	SPI_finish();
 	return row;
 }
 
@@ -103,7 +102,7 @@ row_head(const EsyncReading *reading, Jsonb *row, int64 version, bool deleted)
 
 	value = set_member(&members[n++], "table");
 	value->type = jbvString;
-	value->val.string.val = quote_qualified_identifier(t->schema_name, t->table_name);
+	value->val.string.val = esync_tracked_name(t);
 	value->val.string.len = strlen(value->val.string.val);
 
 	value = set_member(&members[n++], "key");
@@ -142,8 +141,8 @@ esync_row_head(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (reading.events->n == 0)
 	{
-		if (!esync_rights_row(reading.tracked, reading.key) ||
-			(row = table_row(&reading)) == NULL)
+		row = esync_row_read(reading.tracked, &reading.rights, reading.key);
+		if (row == NULL)
 			PG_RETURN_NULL();
 		PG_RETURN_JSONB_P(row_head(&reading, row, 1, false));
 	}
@@ -179,7 +178,7 @@ version_of(FunctionCallInfo fcinfo, bool key_is_text)
 		PG_RETURN_NULL();
 	esync_stream_back(reading.tracked, reading.aggregate_id, NULL, GetActiveSnapshot(), false,
 					  take_version, &version);
-	if (version == 0 && esync_rights_row(reading.tracked, reading.key))
+	if (version == 0 && esync_rights_row(reading.tracked, &reading.rights, reading.key))
 		version = 1;
 	if (version == 0)
 		PG_RETURN_NULL();

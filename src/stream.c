@@ -391,6 +391,8 @@ is_wanted(Reader *r)
 		if (read_type(slot) == ESYNC_CREATED)
 			note_link(r, read_jsonb(r, ESYNC_ATTR_META));
 	}
+	if (DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE]) == DT_NOBEGIN)
+		return true;			/* the ground was known before it was written down */
 	return DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE]) <= r->bounds.as_of &&
 		DatumGetTimestampTz(values[ESYNC_ATTR_COMMIT]) <= r->bounds.known_at;
 }
@@ -726,3 +728,44 @@ esync_stream_each(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
 	MemoryContextDelete(cxt);
 }
 
+/* ------------------------------------------------------------- one question */
+
+struct EsyncLookup
+{
+	Reader		reader;
+	IndexScanDesc scan;
+};
+
+/* Opens the stream of a table for esync_stream_lookup, in the current context. */
+EsyncLookup *
+esync_stream_lookup_begin(EsyncTracked *t, Snapshot snapshot)
+{
+	EsyncLookup *l = palloc(sizeof(EsyncLookup));
+
+	open_reader(&l->reader, t, NULL, snapshot, ESYNC_WANT_ALL);
+	l->scan = index_beginscan(l->reader.leaf, l->reader.index_rel, snapshot, NULL, 1, 0);
+	return l;
+}
+
+/* Has the aggregate any event? */
+bool
+esync_stream_lookup(EsyncLookup *l, text *aggregate_id)
+{
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, PointerGetDatum(aggregate_id));
+	index_rescan(l->scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(l->scan, ForwardScanDirection, l->reader.slot);
+	ExecClearTuple(l->reader.slot);
+	return found;
+}
+
+/* Closes it. */
+void
+esync_stream_lookup_end(EsyncLookup *l)
+{
+	index_endscan(l->scan);
+	close_reader(&l->reader);
+}

@@ -40,7 +40,7 @@ enum
 	TAB_TABLE_ID = 1, TAB_RELATION, TAB_SCHEMA_NAME, TAB_TABLE_NAME, TAB_AGGREGATE_TYPE,
 	TAB_ENABLED, TAB_MODE, TAB_PAYLOAD, TAB_KEY_COLUMNS, TAB_KEY, TAB_EXCLUDE, TAB_MASK,
 	TAB_LAST_MODIFIED, TAB_TOMBSTONE, TAB_TENANT, TAB_NOTIFY, TAB_RETENTION,
-	TAB_OPTIONS_AS_OF, TAB_SINCE, TAB_PRUNED_THROUGH,
+	TAB_OPTIONS_AS_OF, TAB_CHECK_FROM, TAB_SINCE, TAB_PRUNED_THROUGH,
 	TAB_COUNT = TAB_PRUNED_THROUGH
 };
 
@@ -336,11 +336,11 @@ build(Oid relid)
 	t->enabled = DatumGetBool(values[TAB_ENABLED - 1]);
 	t->payload_full = strcmp(TextDatumGetCString(values[TAB_PAYLOAD - 1]), "full") == 0;
 	t->notify = DatumGetBool(values[TAB_NOTIFY - 1]);
-	t->schema_name = get_namespace_name(get_rel_namespace(t->root));
 	t->table_name = get_rel_name(t->root);
 	t->aggregate_type = TextDatumGetCString(values[TAB_AGGREGATE_TYPE - 1]);
 	t->fields = esync_lineage_load(t->table_id, t->root, &t->nfields, &t->unrecorded);
 	as_of = DatumGetInt64(values[TAB_OPTIONS_AS_OF - 1]);
+	t->check_from = DatumGetInt64(values[TAB_CHECK_FROM - 1]);
 	mark_fields(t, values[TAB_EXCLUDE - 1], as_of, offsetof(EsyncField, excluded));
 	mark_fields(t, values[TAB_MASK - 1], as_of, offsetof(EsyncField, masked));
 	mark_fields(t, values[TAB_LAST_MODIFIED - 1], as_of, offsetof(EsyncField, stamp));
@@ -431,6 +431,14 @@ esync_tracked_need(Oid relid)
 							 t->table_name) :
 				 errhint("SELECT esync_enable('%s') begins to track it.", name)));
 	return t;
+}
+
+/* The quoted, qualified name that the tracked table has now. */
+char *
+esync_tracked_name(const EsyncTracked *t)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->root)),
+									  get_rel_name(t->root));
 }
 
 PG_FUNCTION_INFO_V1(esync_invalidate);

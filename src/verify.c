@@ -27,11 +27,9 @@
 #include "utils/numeric.h"
 #include "utils/partcache.h"
 #include "utils/reltrigger.h"
-#include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
-#include "utils/typcache.h"
 
 #include "esync.h"
 
@@ -253,47 +251,19 @@ check_index(Verify *v)
 
 /* --------------------------------------------------------------- the row */
 
-/*
- * SELECT the captured columns FROM the table WHERE its key columns are $1 ...;
- * ONLY, unless it is partitioned: children by inheritance are not captured.
- */
-static char *
-row_query(EsyncTracked *t)
-{
-	bool		partitioned = get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE;
-	StringInfoData s;
-
-	initStringInfo(&s);
-	appendStringInfoString(&s, "SELECT ");
-	for (int i = 0; i < t->ncolumns; i++)
-		appendStringInfo(&s, "%s%s", i ? ", " : "",
-						 quote_identifier(t->fields[t->columns[i].field].name));
-	appendStringInfo(&s, " FROM %s%s WHERE ", partitioned ? "" : "ONLY ",
-					 quote_qualified_identifier(t->schema_name, t->table_name));
-	for (int k = 0; k < t->nkeys; k++)
-	{
-		const EsyncField *f = &t->fields[t->keyfields[k]];
-		char	   *param = psprintf("$%d", k + 1);
-
-		if (k > 0)
-			appendStringInfoString(&s, " AND ");
-		generate_operator_clause(&s, quote_identifier(f->name), f->typid,
-								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
-								 param, f->typid);
-	}
-	return s.data;
-}
-
-/* The prepared query, as the caller sees the table. */
+/* The prepared query of the captured columns of one row, as the caller sees it. */
 static SPIPlanPtr
 row_plan(EsyncTracked *t)
 {
-	Oid		   *types = palloc(t->nkeys * sizeof(Oid));
+	StringInfoData columns;
 	SPIPlanPtr	plan;
 
-	for (int k = 0; k < t->nkeys; k++)
-		types[k] = t->fields[t->keyfields[k]].typid;
-	plan = SPI_prepare(row_query(t), t->nkeys, types);
+	initStringInfo(&columns);
+	for (int i = 0; i < t->ncolumns; i++)
+		appendStringInfo(&columns, "%s%s", i ? ", " : "",
+						 quote_identifier(t->fields[t->columns[i].field].name));
+	plan = SPI_prepare(esync_rights_query(t, columns.data, true), t->nkeys,
+					   esync_rights_key_types(t));
 	if (plan == NULL)
 		elog(ERROR, "preparing to read \"%s\" failed: %s", t->table_name,
 			 SPI_result_code_string(SPI_result));
