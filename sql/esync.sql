@@ -117,6 +117,7 @@ CREATE TABLE esync.event (
 	table_id			integer NOT NULL,
 	flags				integer NOT NULL,
 	row_xmin			xid NOT NULL,
+	row_tid				tid NOT NULL,
 	event_type			text COLLATE "C" NOT NULL,
 	aggregate_id		text COLLATE "C" NOT NULL,
 	user_id				text,
@@ -145,6 +146,7 @@ COMMENT ON COLUMN esync.event.table_id IS 'esync.tracked_table';
 COMMENT ON COLUMN esync.event.flags IS
 'bits: 1 deleted after this event, 2 changed no row, 4 submit clamped to commit, 8 submit shifted by the clock offset, 16 effective later than submit, 32 noticed late (drift), 64 half of a change of key';
 COMMENT ON COLUMN esync.event.row_xmin IS 'raw xmin of the tuple that the event left; 0: no row';
+COMMENT ON COLUMN esync.event.row_tid IS 'where that tuple was; with row_xmin it tells whether the row was changed unseen';
 COMMENT ON COLUMN esync.event.event_type IS 'Created, Updated, Deleted, Restored, Resolved or Baseline';
 COMMENT ON COLUMN esync.event.aggregate_id IS 'the key as canonical text; a composite key as the text of a JSON array';
 COMMENT ON COLUMN esync.event.user_id IS 'who, as the session said; NULL for a Baseline';
@@ -157,6 +159,10 @@ COMMENT ON COLUMN esync.event.payload IS 'the row after the event, the last row 
 COMMENT ON COLUMN esync.event.meta IS 'what the author added, and moved_to, moved_from, deleted, submit_raw, clock_offset_ms, base_version from esync';
 
 GRANT SELECT ON esync.tracked_table TO PUBLIC;
+
+-- they have no key, and must be replicable where everything is published
+ALTER TABLE esync.tracked_column REPLICA IDENTITY FULL;
+ALTER TABLE esync.life REPLICA IDENTITY FULL;
 
 SELECT pg_catalog.pg_extension_config_dump('esync.table_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('esync.event_id_seq', '');

@@ -10,16 +10,17 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -30,8 +31,6 @@
 
 #include "capture.h"
 
-#define MAX_DEPTH 16
-
 /* what a trigger keeps over the rows of a statement, in its fn_extra */
 typedef struct Kept
 {
@@ -39,10 +38,6 @@ typedef struct Kept
 	const EsyncContext *context;
 	uint64		generation;		/* of context */
 } Kept;
-
-/* per depth of triggers: the command whose rows are being captured there */
-static CommandId command_at[MAX_DEPTH];
-static LocalTransactionId command_lxid[MAX_DEPTH];
 
 /* ----------------------------------------------------- order of row triggers */
 
@@ -56,44 +51,6 @@ trigger_depth(void)
 	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
 }
 
-/*
- * May the event of the change that made this tuple be still to come?  Asked in
- * triggers that run within triggers: the change was made by this transaction,
- * in a statement whose own triggers are running, or none of whose rows was
- * captured yet.
- */
-static bool
-may_be_untold(const EsyncRow *row, int depth)
-{
-	HeapTupleHeader h = row->tuple->t_data;
-	CommandId	cid;
-
-	if (depth <= 1 || !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(h)))
-		return false;
-	cid = HeapTupleHeaderGetCmin(h);
-	for (int d = 1; d < depth && d < MAX_DEPTH; d++)
-		if (command_lxid[d] == esync_my_lxid && command_at[d] == cid)
-			return true;
-	return !esync_pending_command_seen(cid);
-}
-
-/* Notes, for triggers further in, which command's rows are captured here. */
-static void
-note_command(const EsyncRow *new, int depth)
-{
-	HeapTupleHeader h = new->tuple->t_data;
-	CommandId	cid;
-
-	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(h)))
-		return;
-	cid = HeapTupleHeaderGetCmin(h);
-	esync_pending_see_command(cid);
-	if (depth >= MAX_DEPTH)
-		return;
-	command_lxid[depth] = esync_my_lxid;
-	command_at[depth] = cid;
-}
-
 /* Was this version of a row the one from which an UPDATE of ours made tuple? */
 static bool
 is_predecessor(HeapTuple candidate, HeapTuple tuple)
@@ -103,13 +60,78 @@ is_predecessor(HeapTuple candidate, HeapTuple tuple)
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(candidate->t_data));
 }
 
-/*
- * That version, found among all versions in the table; NULL if there is none.
- * A walk through the table, for the rare row whose change must be told before
- * its own trigger runs.
- */
+/* A unique index on exactly the key columns of a relation; NULL if it has none. */
+static Relation
+open_key_index(Relation rel, EsyncTracked *t)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool		fits = form->indisunique && form->indisvalid && form->indnkeyatts == t->nkeys &&
+			index->rd_rel->relam == BTREE_AM_OID &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+
+		for (int i = 0; fits && i < t->nkeys; i++)
+		{
+			bool		found = false;
+
+			for (int k = 0; k < t->nkeys; k++)
+				found |= t->keyattnums[k] == form->indkey.values[i];
+			fits = found;
+		}
+		if (fits)
+			return index;
+		index_close(index, AccessShareLock);
+	}
+	return NULL;
+}
+
+/* Scan keys that find all tuples with the key of a row. */
+static void
+fill_key(Relation index, const EsyncRow *row, ScanKey key)
+{
+	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+	{
+		Oid			opr = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i],
+											  index->rd_opcintype[i], BTEqualStrategyNumber);
+
+		ScanKeyEntryInitialize(&key[i], 0, i + 1, BTEqualStrategyNumber,
+							   index->rd_opcintype[i], index->rd_indcollation[i],
+							   get_opcode(opr), row->values[index->rd_index->indkey.values[i] - 1]);
+	}
+}
+
+/* The predecessor of a row's tuple among the tuples with the same key; or NULL. */
 static HeapTuple
-predecessor(Relation rel, HeapTuple tuple)
+predecessor_by_key(Relation rel, Relation index, const EsyncRow *row)
+{
+	ScanKeyData key[INDEX_MAX_KEYS];
+	IndexScanDesc scan = index_beginscan(rel, index, SnapshotAny, NULL,
+										 index->rd_index->indnkeyatts, 0);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	HeapTuple	found = NULL;
+
+	fill_key(index, row, key);
+	index_rescan(scan, key, index->rd_index->indnkeyatts, NULL, 0);
+	while (found == NULL && index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		bool		free;
+		HeapTuple	candidate = ExecFetchSlotHeapTuple(slot, false, &free);
+
+		if (is_predecessor(candidate, row->tuple))
+			found = heap_copytuple(candidate);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return found;
+}
+
+/* The same among all tuples of the table: where its key was changed, or has no index. */
+static HeapTuple
+predecessor_by_scan(Relation rel, const EsyncRow *row)
 {
 	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -120,13 +142,34 @@ predecessor(Relation rel, HeapTuple tuple)
 		bool		free;
 		HeapTuple	candidate = ExecFetchSlotHeapTuple(slot, false, &free);
 
-		if (is_predecessor(candidate, tuple))
+		if (is_predecessor(candidate, row->tuple))
 			found = heap_copytuple(candidate);
 		CHECK_FOR_INTERRUPTS();
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	return found;
+}
+
+/*
+ * The version of a row from which an UPDATE of this transaction made it; NULL
+ * if an INSERT did.
+ */
+static HeapTuple
+predecessor(Relation rel, EsyncTracked *t, const EsyncRow *row)
+{
+	Relation	index;
+	HeapTuple	found = NULL;
+
+	if ((row->tuple->t_data->t_infomask & HEAP_UPDATED) == 0)
+		return NULL;
+	index = open_key_index(rel, t);
+	if (index)
+	{
+		found = predecessor_by_key(rel, index, row);
+		index_close(index, NoLock);
+	}
+	return found ? found : predecessor_by_scan(rel, row);
 }
 
 /* A tuple as a row. */
@@ -144,31 +187,31 @@ row_from_tuple(Relation rel, HeapTuple tuple)
 }
 
 /*
- * An outer statement changed this row, and a trigger of that statement now
- * changes it again before the row's own trigger ran: tells the outer change
- * first, and lets its trigger find that it was told.
+ * This transaction made a row, and no event tells: its own trigger has not run
+ * yet, since the change was made by an outer statement whose triggers are
+ * running, or capture could not see it.  Tells it now, after what went before
+ * it; its trigger, if it runs, finds it told.
  */
-static void
-catch_up(EsyncCapture *c, Relation rel, EsyncRow *row)
+static bool
+tell_first(EsyncCapture *c, EsyncRow *row)
 {
-	text	   *key = c->key;
 	HeapTuple	before;
 
-	if (esync_record_is_told(c, row))
-		return;
-	before = predecessor(rel, row->tuple);
+	check_stack_depth();
+	before = predecessor(c->rel, c->t, row);
 	if (before)
 	{
-		EsyncRow			old = row_from_tuple(rel, before);
+		EsyncRow	old = row_from_tuple(c->rel, before);
 
 		esync_record_update(c, &old, row);
 	}
 	else if (row->tuple->t_data->t_infomask & HEAP_UPDATED)
-		return;					/* the drift check has to do */
+		return false;
 	else
 		esync_record_insert(c, row);
-	esync_pending_caught(RelationGetRelid(rel), &row->tuple->t_self);
-	esync_record_turn(c, key);
+	esync_record_turn(c, esync_record_key(c->t, row));
+	esync_pending_caught(RelationGetRelid(c->rel), &row->tuple->t_self);
+	return true;
 }
 
 /* --------------------------------------------------- moves between partitions */
@@ -199,12 +242,14 @@ row_for(EsyncTracked *to, EsyncTracked *from, const EsyncRow *row)
 
 /* EsyncCapture on behalf of a relation, outside of its own trigger. */
 static EsyncCapture
-capture_for(EsyncTracked *t, MemoryContext cxt)
+capture_for(EsyncTracked *t, Relation rel, MemoryContext cxt)
 {
 	EsyncCapture		c = {0};
 	EsyncLeaf  *keep = NULL;
 
 	c.t = t;
+	c.rel = rel;
+	c.tell_first = tell_first;
 	c.leaf = esync_store_open(t, cxt, &keep);
 	c.context = esync_context_get();
 	return c;
@@ -225,7 +270,7 @@ flush_move(EsyncMove *m)
 
 	if (t && t->enabled)
 	{
-		EsyncCapture		c = capture_for(t, cxt);
+		EsyncCapture		c = capture_for(t, rel, cxt);
 		EsyncRow			row = row_from_tuple(rel, m->tuple);
 
 		esync_record_delete(&c, &row);
@@ -252,16 +297,14 @@ capture_move(EsyncCapture *c, EsyncMove *m, EsyncRow *new)
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
-	EsyncMove  *m;
-
 	if (event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE)
 		return;
-	m = esync_pending_take_move();
-	if (m == NULL)
-		return;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	flush_move(m);
-	PopActiveSnapshot();
+	while (esync_pending_top_move() != NULL)
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		flush_move(esync_pending_pop_move());
+		PopActiveSnapshot();
+	}
 }
 
 /* Called once, by _PG_init. */
@@ -339,69 +382,43 @@ row_from_slot(TupleTableSlot *slot, HeapTuple tuple)
 	return row;
 }
 
+/* Did one command take the old tuple out of its partition and put in the new one? */
+static bool
+is_other_half(const EsyncMove *m, EsyncTracked *t, const EsyncRow *new)
+{
+	EsyncTracked *from = esync_tracked_get(m->relid);
+	HeapTupleHeader old = m->tuple->t_data;
+	HeapTupleHeader h = new->tuple->t_data;
+
+	return from && from->root == t->root &&
+		HeapTupleHeaderGetUpdateXid(old) == HeapTupleHeaderGetXmin(h) &&
+		HeapTupleHeaderGetCmax(old) == HeapTupleHeaderGetCmin(h);
+}
+
 /*
- * Settles a move that waits for its other half: true if this INSERT is it,
- * and was captured with it.  Triggers further in leave it alone.
+ * Settles moves that wait for their other half: true if this INSERT is it, and
+ * was captured with it.  Those of triggers further out go on waiting.
  */
 static bool
-settle_move(EsyncCapture *c, TriggerData *trigdata, EsyncRow *new)
+settle_moves(EsyncCapture *c, TriggerData *trigdata, EsyncRow *row)
 {
-	const EsyncMove *waiting = esync_pending_peek_move();
+	const EsyncMove *m;
 	int			depth;
 
-	if (waiting == NULL)
+	if (esync_pending_top_move() == NULL)
 		return false;
 	depth = trigger_depth();
-	if (waiting->depth < depth)
-		return false;
-	if (new != NULL && TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && waiting->depth == depth)
+	while ((m = esync_pending_top_move()) != NULL && m->depth >= depth)
 	{
-		EsyncTracked *from = esync_tracked_get(waiting->relid);
-
-		if (from && from->root == c->t->root)
+		if (m->depth == depth && TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
+			is_other_half(m, c->t, row))
 		{
-			capture_move(c, esync_pending_take_move(), new);
+			capture_move(c, esync_pending_pop_move(), row);
 			return true;
 		}
+		flush_move(esync_pending_pop_move());
 	}
-	flush_move(esync_pending_take_move());
 	return false;
-}
-
-/* UPDATE, by way of what triggers further out have or have not told yet. */
-static void
-fired_by_update(EsyncCapture *c, TriggerData *trigdata, EsyncRow *old, EsyncRow *new)
-{
-	int			depth = trigger_depth();
-
-	if (esync_pending_take_caught(c->t->relid, &new->tuple->t_self))
-		return;
-	note_command(new, depth);
-	if (may_be_untold(old, depth))
-	{
-		esync_record_turn(c, esync_record_key(c->t, old));
-		catch_up(c, trigdata->tg_relation, old);
-	}
-	esync_record_update(c, old, new);
-}
-
-/* DELETE; half of a move waits for the other half. */
-static void
-fired_by_delete(EsyncCapture *c, TriggerData *trigdata, EsyncRow *old)
-{
-	int			depth = trigger_depth();
-
-	if (HeapTupleHeaderIndicatesMovedPartitions(old->tuple->t_data))
-	{
-		esync_pending_move(c->t->relid, depth, old->tuple);
-		return;
-	}
-	if (may_be_untold(old, depth))
-	{
-		esync_record_turn(c, esync_record_key(c->t, old));
-		catch_up(c, trigdata->tg_relation, old);
-	}
-	esync_record_delete(c, old);
 }
 
 /* AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW: the way of a row to its events. */
@@ -409,32 +426,37 @@ Datum
 esync_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	EsyncCapture		c = {0};
-	EsyncRow			first;
-	EsyncRow			second;
+	EsyncCapture c = {0};
+	EsyncRow	row;
+	EsyncRow	new;
 
 	c.t = check_protocol(fcinfo, ESYNC_TRIGGER_CAPTURE, TRIGGER_EVENT_ROW | TRIGGER_EVENT_AFTER);
+	c.rel = trigdata->tg_relation;
+	c.tell_first = tell_first;
 	if (!esync_enabled)
 	{
-		c.t->paused_lxid = esync_my_lxid;
+		esync_pending_pause(c.t->root);
 		return PointerGetDatum(NULL);
 	}
 	begin_row(fcinfo, &c);
-	first = row_from_slot(trigdata->tg_trigslot, trigdata->tg_trigtuple);
-	if (settle_move(&c, trigdata, &first))
+	row = row_from_slot(trigdata->tg_trigslot, trigdata->tg_trigtuple);
+	if (settle_moves(&c, trigdata, &row))
 		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 	{
-		second = row_from_slot(trigdata->tg_newslot, trigdata->tg_newtuple);
-		fired_by_update(&c, trigdata, &first, &second);
+		new = row_from_slot(trigdata->tg_newslot, trigdata->tg_newtuple);
+		if (!esync_pending_take_caught(c.t->relid, &new.tuple->t_self))
+			esync_record_update(&c, &row, &new);
 	}
-	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
-		fired_by_delete(&c, trigdata, &first);
-	else if (!esync_pending_take_caught(c.t->relid, &first.tuple->t_self))
+	else if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		note_command(&first, trigger_depth());
-		esync_record_insert(&c, &first);
+		if (!esync_pending_take_caught(c.t->relid, &row.tuple->t_self))
+			esync_record_insert(&c, &row);
 	}
+	else if (HeapTupleHeaderIndicatesMovedPartitions(row.tuple->t_data))
+		esync_pending_push_move(c.t->relid, trigger_depth(), row.tuple);
+	else
+		esync_record_delete(&c, &row);
 	return PointerGetDatum(NULL);
 }
 
@@ -456,7 +478,7 @@ each_row(Relation rel, EsyncTracked *t, RowAction action)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	EsyncCapture		c = capture_for(t, cxt);
+	EsyncCapture		c = capture_for(t, rel, cxt);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
@@ -525,7 +547,7 @@ esync_truncate(PG_FUNCTION_ARGS)
 	if (esync_enabled)
 		each_leaf(RelationGetRelid(trigdata->tg_relation), esync_record_delete, false);
 	else
-		t->paused_lxid = esync_my_lxid;
+		esync_pending_pause(t->root);
 	return PointerGetDatum(NULL);
 }
 
@@ -581,7 +603,7 @@ each_missing(EsyncTracked *t)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	old = MemoryContextSwitchTo(cxt);
-	m.c = capture_for(t, cxt);
+	m.c = capture_for(t, NULL, cxt);
 	m.plan = SPI_prepare(esync_rights_query(t, "1", true), t->nkeys, esync_rights_key_types(t));
 	if (m.plan == NULL)
 		elog(ERROR, "preparing to read \"%s\" failed", t->table_name);

@@ -8,16 +8,6 @@
 
 #include "esync.h"
 
-/* one row's way to its events */
-typedef struct EsyncCapture
-{
-	EsyncTracked *t;
-	EsyncLeaf  *leaf;
-	const EsyncContext *context;
-	EsyncHead	head;			/* of the aggregate at hand; moves with each event */
-	text	   *key;			/* its aggregate_id */
-} EsyncCapture;
-
 /* a row as it was or is; values are numbered by attnum - 1 of t->relid */
 typedef struct EsyncRow
 {
@@ -25,6 +15,26 @@ typedef struct EsyncRow
 	bool	   *isnull;
 	HeapTuple	tuple;			/* header included; NULL where unknown */
 } EsyncRow;
+
+/* one row's way to its events */
+typedef struct EsyncCapture EsyncCapture;
+
+struct EsyncCapture
+{
+	EsyncTracked *t;
+	EsyncLeaf  *leaf;
+	const EsyncContext *context;
+	EsyncHead	head;			/* of the aggregate at hand; moves with each event */
+	text	   *key;			/* its aggregate_id */
+	Relation	rel;			/* that is changed */
+
+	/*
+	 * Called where this transaction made a row and the head does not tell of
+	 * it: tells it, so that the head does; or returns false.
+	 */
+	bool		(*tell_first) (EsyncCapture *c, EsyncRow *row);
+};
+
 
 /* Raw xmin of a row's tuple; 0 where there is none. */
 static inline TransactionId
@@ -38,10 +48,8 @@ extern bool esync_record_differs(EsyncTracked *t, const EsyncRow *old, const Esy
 extern text *esync_record_key(EsyncTracked *t, const EsyncRow *row);
 /* turns to an aggregate: its key and its last event */
 extern void esync_record_turn(EsyncCapture *c, text *key);
-/* does the stream already tell of the row as it is? */
-extern bool esync_record_is_told(EsyncCapture *c, const EsyncRow *row);
 /* ground or Baseline, so that the head tells of the row */
-extern void esync_record_meet(EsyncCapture *c, const EsyncRow *row);
+extern void esync_record_meet(EsyncCapture *c, EsyncRow *row);
 
 /* a Baseline that says that the row of the aggregate at hand is gone */
 extern void esync_record_missing(EsyncCapture *c);

@@ -34,13 +34,6 @@
 #define index_insert_cleanup(index, info) ((void) 0)
 #endif
 
-/* 17 (ab355e3a88): a backend's local transaction id moved */
-#if PG_VERSION_NUM < 170000
-#define esync_my_lxid (MyProc->lxid)
-#else
-#define esync_my_lxid (MyProc->vxid.lxid)
-#endif
-
 /* 18 (8f2e6c76c1 and others): Abs() is gone from c.h; 15 lacks FullTransactionIdGetDatum */
 #ifndef Abs
 #define Abs(x) ((x) >= 0 ? (x) : -(x))

@@ -148,6 +148,7 @@ typedef struct EsyncEvent
 	int32		table_id;
 	int32		flags;
 	TransactionId row_xmin;		/* raw xmin of the tuple left; 0 if none */
+	ItemPointerData row_tid;	/* where it was; (0,0) if none */
 	EsyncEventType type;
 	text	   *aggregate_id;
 	text	   *user_id;
@@ -184,6 +185,7 @@ typedef enum EsyncEventAttr
 	ESYNC_ATTR_TABLE_ID,
 	ESYNC_ATTR_FLAGS,
 	ESYNC_ATTR_ROW_XMIN,
+	ESYNC_ATTR_ROW_TID,
 	ESYNC_ATTR_EVENT_TYPE,
 	ESYNC_ATTR_AGGREGATE_ID,
 	ESYNC_ATTR_USER_ID,
@@ -296,7 +298,6 @@ typedef struct EsyncTracked
 	int			tenant_field;
 	int			nstamps;
 	AttrNumber *stamps;			/* last_modified columns in relid */
-	LocalTransactionId paused_lxid; /* transaction in which capture was paused */
 } EsyncTracked;
 
 /* -------------------------------------------------- context.c: who and when */
@@ -387,6 +388,7 @@ typedef struct EsyncHead		/* the last event of an aggregate */
 	TimestampTz commit;
 	TimestampTz effective_high;
 	TransactionId row_xmin;
+	ItemPointerData row_tid;
 	int32		flags;
 } EsyncHead;
 
@@ -450,20 +452,21 @@ extern void esync_capture_baseline(Oid relid);
 
 /* ---- pending.c: what a transaction remembers between row triggers */
 extern void esync_pending_init(void);
-extern void esync_pending_move(Oid relid, int depth, HeapTuple tuple);
-/* the move waiting for its other half, taken out; NULL if none */
-extern EsyncMove *esync_pending_take_move(void);
-extern const EsyncMove *esync_pending_peek_move(void);
-/* a key found written again before its row's own deletion was told; version of the Deleted */
-extern void esync_pending_vanish(Oid root, text *aggregate_id, TransactionId xmin, int64 version);
-/* the same taken out; 0 if none */
-extern int64 esync_pending_take_vanished(Oid root, text *aggregate_id, TransactionId xmin);
+/* capture of a table was off for a time in this transaction */
+extern void esync_pending_pause(Oid root);
+extern bool esync_pending_paused(Oid root);
+/* moves that wait for their other half, the innermost on top; NULL if none */
+extern void esync_pending_push_move(Oid relid, int depth, HeapTuple tuple);
+extern const EsyncMove *esync_pending_top_move(void);
+extern EsyncMove *esync_pending_pop_move(void);
+/* a key found written again (by a tuple of that command) before its former row's
+ * deletion was told; version of the Deleted that was written for it */
+extern void esync_pending_vanish(Oid root, text *aggregate_id, CommandId cid, int64 version);
+/* a tuple's deletion is told now: that version, if it was that former row; else 0 */
+extern int64 esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple tuple);
 /* a tuple whose event was written before its own trigger ran */
 extern void esync_pending_caught(Oid relid, ItemPointer tid);
 extern bool esync_pending_take_caught(Oid relid, ItemPointer tid);
-/* commands of this transaction of which rows were captured */
-extern void esync_pending_see_command(CommandId cid);
-extern bool esync_pending_command_seen(CommandId cid);
 
 /* ---- context.c */
 extern void esync_context_init(void);

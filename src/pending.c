@@ -2,12 +2,12 @@
  * pending.c: what a transaction remembers between row triggers.
  *
  * Row triggers tell of changes one by one, and not always in the order in
- * which they were made.  Three things must be kept from one to another:
- * half of a move between partitions, a key that was written again before the
+ * which they were made.  Three things must be kept from one to another: half
+ * of a move between partitions, a key that was written again before the
  * deletion of its former row was told, and a change that had to be recorded
- * before its own trigger ran.  All three are rare; each is a short list in a
- * memory context of the transaction.  What a rolled back savepoint added is
- * taken out again.
+ * before its own trigger ran.  Besides, tables whose capture was paused.  All
+ * are rare; they live in a memory context of the transaction.  What a rolled
+ * back savepoint added is taken out again.
  */
 #include "postgres.h"
 
@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "esync.h"
@@ -23,26 +24,30 @@ typedef struct Vanished
 {
 	Oid			root;
 	text	   *aggregate_id;
-	TransactionId xmin;			/* raw xmin of the tuple that is gone */
+	CommandId	cid;			/* that wrote the key again */
 	int64		version;		/* of the Deleted event */
 	SubTransactionId subid;
 } Vanished;
 
-typedef struct Caught
+typedef struct CaughtKey
 {
 	Oid			relid;
 	ItemPointerData tid;
+} CaughtKey;
+
+typedef struct Caught
+{
+	CaughtKey	key;			/* must be first */
 	SubTransactionId subid;
 } Caught;
 
 static MemoryContext pending_cxt = NULL;
-static EsyncMove *move = NULL;
+static List *moves = NIL;
 static List *vanished = NIL;
-static List *caught = NIL;
-static Bitmapset *commands = NULL;
-static CommandId last_command = InvalidCommandId;
+static HTAB *caught = NULL;
+static List *paused = NIL;
 
-/* All lists are empty at the end of a transaction; their memory went with it. */
+/* Everything is forgotten at the end of a transaction; the memory went with it. */
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
@@ -50,10 +55,28 @@ end_of_transaction(XactEvent event, void *arg)
 		event != XACT_EVENT_PREPARE)
 		return;
 	pending_cxt = NULL;
-	move = NULL;
-	vanished = caught = NIL;
-	commands = NULL;
-	last_command = InvalidCommandId;
+	moves = vanished = paused = NIL;
+	caught = NULL;
+}
+
+/* The caught tuples of a savepoint that ends. */
+static void
+end_caught(SubTransactionId mine, SubTransactionId parent, bool undo)
+{
+	HASH_SEQ_STATUS status;
+	Caught	   *c;
+
+	if (caught == NULL)
+		return;
+	hash_seq_init(&status, caught);
+	while ((c = hash_seq_search(&status)) != NULL)
+	{
+		if (c->subid != mine)
+			continue;
+		c->subid = parent;
+		if (undo)
+			hash_search(caught, &c->key, HASH_REMOVE, NULL);
+	}
 }
 
 /* A savepoint ends: its entries become the parent's, or are taken out. */
@@ -66,11 +89,15 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 
 	if (!undo && event != SUBXACT_EVENT_COMMIT_SUB)
 		return;
-	if (move && move->subid == mine)
+	foreach(lc, moves)
 	{
-		move->subid = parent;
+		EsyncMove  *m = lfirst(lc);
+
+		if (m->subid != mine)
+			continue;
+		m->subid = parent;
 		if (undo)
-			move = NULL;
+			moves = foreach_delete_current(moves, lc);
 	}
 	foreach(lc, vanished)
 	{
@@ -82,16 +109,7 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 		if (undo)
 			vanished = foreach_delete_current(vanished, lc);
 	}
-	foreach(lc, caught)
-	{
-		Caught	   *c = lfirst(lc);
-
-		if (c->subid != mine)
-			continue;
-		c->subid = parent;
-		if (undo)
-			caught = foreach_delete_current(caught, lc);
-	}
+	end_caught(mine, parent, undo);
 }
 
 /* Called once, by _PG_init. */
@@ -102,7 +120,7 @@ esync_pending_init(void)
 	RegisterSubXactCallback(end_of_subtransaction, NULL);
 }
 
-/* Switches to the context of the lists; returns the former one. */
+/* Switches to the context of all this; returns the former one. */
 static MemoryContext
 enter(void)
 {
@@ -112,66 +130,91 @@ enter(void)
 	return MemoryContextSwitchTo(pending_cxt);
 }
 
-/* Keeps the half of a move that left a partition; there must be none. */
+/* Remembers that changes of a table went by unrecorded, on purpose. */
 void
-esync_pending_move(Oid relid, int depth, HeapTuple tuple)
+esync_pending_pause(Oid root)
 {
 	MemoryContext old = enter();
 
-	Assert(move == NULL);
-	move = palloc(sizeof(EsyncMove));
-	move->relid = relid;
-	move->depth = depth;
-	move->tuple = heap_copytuple(tuple);
-	move->subid = GetCurrentSubTransactionId();
+	paused = list_append_unique_oid(paused, root);
 	MemoryContextSwitchTo(old);
 }
 
-/* The move that waits for its other half, without taking it; NULL: none. */
-const EsyncMove *
-esync_pending_peek_move(void)
+/* Was capture of a table off for a time in this transaction? */
+bool
+esync_pending_paused(Oid root)
 {
-	return move;
+	return list_member_oid(paused, root);
+}
+
+/* Keeps the half of a move that left a partition. */
+void
+esync_pending_push_move(Oid relid, int depth, HeapTuple tuple)
+{
+	MemoryContext old = enter();
+	EsyncMove  *m = palloc(sizeof(EsyncMove));
+
+	m->relid = relid;
+	m->depth = depth;
+	m->tuple = heap_copytuple(tuple);
+	m->subid = GetCurrentSubTransactionId();
+	moves = lappend(moves, m);
+	MemoryContextSwitchTo(old);
+}
+
+/* The innermost move that waits for its other half; NULL: none. */
+const EsyncMove *
+esync_pending_top_move(void)
+{
+	return moves == NIL ? NULL : llast(moves);
 }
 
 /* The same, taken out; it lives on until the end of the transaction. */
 EsyncMove *
-esync_pending_take_move(void)
+esync_pending_pop_move(void)
 {
-	EsyncMove  *taken = move;
+	EsyncMove  *m = llast(moves);
 
-	move = NULL;
-	return taken;
+	moves = list_delete_last(moves);
+	return m;
 }
 
 /* Remembers a deletion recorded before it was told. */
 void
-esync_pending_vanish(Oid root, text *aggregate_id, TransactionId xmin, int64 version)
+esync_pending_vanish(Oid root, text *aggregate_id, CommandId cid, int64 version)
 {
 	MemoryContext old = enter();
 	Vanished   *v = palloc(sizeof(Vanished));
 
 	v->root = root;
 	v->aggregate_id = (text *) pg_detoast_datum_copy((struct varlena *) aggregate_id);
-	v->xmin = xmin;
+	v->cid = cid;
 	v->version = version;
 	v->subid = GetCurrentSubTransactionId();
 	vanished = lappend(vanished, v);
 	MemoryContextSwitchTo(old);
 }
 
-/* Now it is told: the version of its Deleted event, 0 if it was not recorded. */
+/*
+ * The deletion of a tuple is told: if the key was written again after the
+ * tuple was made, it was recorded then.  The version of its Deleted, else 0.
+ */
 int64
-esync_pending_take_vanished(Oid root, text *aggregate_id, TransactionId xmin)
+esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
 {
+	HeapTupleHeader h = tuple->t_data;
+	bool		ours;
 	ListCell   *lc;
 
+	if (vanished == NIL)
+		return 0;
+	ours = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(h));
 	foreach(lc, vanished)
 	{
 		Vanished   *v = lfirst(lc);
 		int64		version = v->version;
 
-		if (v->root != root || v->xmin != xmin ||
+		if (v->root != root || (ours && HeapTupleHeaderGetCmin(h) >= v->cid) ||
 			VARSIZE_ANY_EXHDR(v->aggregate_id) != VARSIZE_ANY_EXHDR(aggregate_id) ||
 			memcmp(VARDATA_ANY(v->aggregate_id), VARDATA_ANY(aggregate_id),
 				   VARSIZE_ANY_EXHDR(aggregate_id)) != 0)
@@ -186,51 +229,39 @@ esync_pending_take_vanished(Oid root, text *aggregate_id, TransactionId xmin)
 void
 esync_pending_caught(Oid relid, ItemPointer tid)
 {
-	MemoryContext old = enter();
-	Caught	   *c = palloc(sizeof(Caught));
+	CaughtKey	key;
+	Caught	   *c;
 
-	c->relid = relid;
-	c->tid = *tid;
+	if (caught == NULL)
+	{
+		HASHCTL		ctl = {0};
+		MemoryContext old = enter();
+
+		ctl.keysize = sizeof(CaughtKey);
+		ctl.entrysize = sizeof(Caught);
+		ctl.hcxt = pending_cxt;
+		caught = hash_create("esync caught", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		MemoryContextSwitchTo(old);
+	}
+	memset(&key, 0, sizeof(key));
+	key.relid = relid;
+	key.tid = *tid;
+	c = hash_search(caught, &key, HASH_ENTER, NULL);
 	c->subid = GetCurrentSubTransactionId();
-	caught = lappend(caught, c);
-	MemoryContextSwitchTo(old);
 }
 
 /* Its trigger runs now: was it recorded before? */
 bool
 esync_pending_take_caught(Oid relid, ItemPointer tid)
 {
-	ListCell   *lc;
+	CaughtKey	key;
+	bool		found;
 
-	foreach(lc, caught)
-	{
-		Caught	   *c = lfirst(lc);
-
-		if (c->relid != relid || !ItemPointerEquals(&c->tid, tid))
-			continue;
-		caught = foreach_delete_current(caught, lc);
-		return true;
-	}
-	return false;
-}
-
-/* Remembers that rows of a command of this transaction were captured. */
-void
-esync_pending_see_command(CommandId cid)
-{
-	MemoryContext old;
-
-	if (cid == last_command || cid > PG_INT32_MAX)
-		return;
-	old = enter();
-	commands = bms_add_member(commands, (int) cid);
-	last_command = cid;
-	MemoryContextSwitchTo(old);
-}
-
-/* Were rows of that command captured? */
-bool
-esync_pending_command_seen(CommandId cid)
-{
-	return cid <= PG_INT32_MAX && bms_is_member((int) cid, commands);
+	if (caught == NULL)
+		return false;
+	memset(&key, 0, sizeof(key));
+	key.relid = relid;
+	key.tid = *tid;
+	(void) hash_search(caught, &key, HASH_REMOVE, &found);
+	return found;
 }

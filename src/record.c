@@ -14,7 +14,6 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -302,6 +301,14 @@ stamp_of(EsyncTracked *t, const EsyncRow *row)
 	return stamp < GetCurrentTransactionStartTimestamp() || stamp > GetCurrentTimestamp() ? 0 : stamp;
 }
 
+/* The tuple that an event leaves. */
+static void
+set_row(EsyncEvent *e, const EsyncRow *row)
+{
+	e->row_xmin = esync_row_xmin(row);
+	e->row_tid = row->tuple->t_self;
+}
+
 /*
  * An event of the session's author on the aggregate at hand, based on its
  * head; what is left to the caller is row_xmin, patch and payload.  stamped
@@ -399,6 +406,7 @@ put_done(EsyncCapture *c, const EsyncEvent *e)
 	c->head.commit = e->commit;
 	c->head.effective_high = e->effective_high;
 	c->head.row_xmin = e->row_xmin;
+	c->head.row_tid = e->row_tid;
 	c->head.flags = e->flags;
 }
 
@@ -419,7 +427,7 @@ put_ground(EsyncCapture *c, const EsyncRow *row)
 	EsyncEvent	e;
 
 	begin_baseline(c, &e);
-	e.row_xmin = esync_row_xmin(row);
+	set_row(&e, row);
 	e.patch = empty_patch();
 	e.payload = payload_of(c, &e, row);
 	e.tenant = tenant_of(c->t, row);
@@ -474,7 +482,7 @@ check_drift(EsyncCapture *c, const EsyncRow *row)
 	if (nwhich == 0 && expected != NULL)
 		return;
 	begin_baseline(c, &e);
-	e.row_xmin = esync_row_xmin(row);
+	set_row(&e, row);
 	e.patch = esync_encode_patch(c->t->row, row->values, row->isnull, which, nwhich);
 	e.payload = payload_of(c, &e, row);
 	e.tenant = tenant_of(c->t, row);
@@ -485,17 +493,35 @@ check_drift(EsyncCapture *c, const EsyncRow *row)
 	put(c, &e);
 }
 
+/* Does the head tell of exactly this tuple, and not of another or none? */
+static bool
+head_tells(const EsyncCapture *c, const EsyncRow *row)
+{
+	return c->head.found && c->head.row_xmin == esync_row_xmin(row) &&
+		ItemPointerEquals((ItemPointer) &c->head.row_tid, &row->tuple->t_self);
+}
+
 /*
  * Makes the head tell of the row at hand, before an event is written on top:
- * the ground where there is no event yet, a Baseline where the row drifted.
+ * what this transaction did is told first; the ground where there is no event
+ * yet, a Baseline where the row drifted.
  */
 void
-esync_record_meet(EsyncCapture *c, const EsyncRow *row)
+esync_record_meet(EsyncCapture *c, EsyncRow *row)
 {
+	if (head_tells(c, row))
+	{
+		if (c->head.event_id < c->t->check_from)
+			check_drift(c, row);
+		return;
+	}
+	if (c->tell_first && !esync_pending_paused(c->t->root) &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->tuple->t_data)) &&
+		c->tell_first(c, row))
+		return;
 	if (!c->head.found)
 		put_ground(c, row);
-	else if (c->head.row_xmin != esync_row_xmin(row) || c->t->paused_lxid == esync_my_lxid ||
-			 c->head.event_id < c->t->check_from)
+	else
 		check_drift(c, row);
 }
 
@@ -520,16 +546,15 @@ esync_record_missing(EsyncCapture *c)
  * or nobody told.
  */
 static void
-put_vanished(EsyncCapture *c)
+put_vanished(EsyncCapture *c, const EsyncRow *by)
 {
 	EsyncEvent	e;
-	TransactionId xmin = c->head.row_xmin;
 
 	begin_event(c, &e, ESYNC_DELETED, NULL, DT_NOBEGIN, (Extra[MAX_EXTRAS]) {0}, 0);
 	e.flags |= ESYNC_FLAG_DELETED | ESYNC_FLAG_DRIFT;
 	e.patch = empty_patch();
 	put(c, &e);
-	esync_pending_vanish(c->t->root, c->key, xmin, e.version);
+	esync_pending_vanish(c->t->root, c->key, HeapTupleHeaderGetCmin(by->tuple->t_data), e.version);
 }
 
 /* -------------------------------------------------------------- plain events */
@@ -542,7 +567,7 @@ begin_created(EsyncCapture *c, EsyncEvent *e, const EsyncRow *row, TimestampTz a
 	begin_event(c, e, ESYNC_CREATED, row, after, extras, nextras);
 	if (is_tombstoned(c->t, row))
 		e->flags |= ESYNC_FLAG_DELETED;
-	e->row_xmin = esync_row_xmin(row);
+	set_row(e, row);
 	e->patch = empty_patch();
 	e->payload = payload_of(c, e, row);
 	e->tenant = tenant_of(c->t, row);
@@ -577,7 +602,7 @@ put_created(EsyncCapture *c, const EsyncRow *row, text *moved_from, int64 moved_
 	int			nextras = 0;
 
 	if (c->head.found && c->head.row_xmin != InvalidTransactionId)
-		put_vanished(c);
+		put_vanished(c, row);
 	if (moved_from)
 	{
 		extras[nextras].key = "moved_from";
@@ -626,11 +651,24 @@ put_updated(EsyncCapture *c, const EsyncRow *old, const EsyncRow *new, const int
 	begin_event(c, &e, type, new, DT_NOBEGIN, (Extra[MAX_EXTRAS]) {0}, 0);
 	if (is)
 		e.flags |= ESYNC_FLAG_DELETED;
-	e.row_xmin = esync_row_xmin(new);
+	set_row(&e, new);
 	e.patch = esync_encode_patch(c->t->row, new->values, new->isnull, which, nwhich);
 	e.payload = payload_of(c, &e, new);
 	e.tenant = tenant_of(c->t, new);
 	put(c, &e);
+}
+
+/*
+ * The version that a Created on that key will have, which a former row of it
+ * may have to leave first.  Turns to the key.
+ */
+static int64
+next_version(EsyncCapture *c, text *key)
+{
+	esync_record_turn(c, key);
+	if (!c->head.found)
+		return 1;
+	return c->head.version + (c->head.row_xmin != InvalidTransactionId ? 2 : 1);
 }
 
 /*
@@ -639,45 +677,26 @@ put_updated(EsyncCapture *c, const EsyncRow *old, const EsyncRow *new, const int
  * when another row took the old key first.
  */
 static void
-put_moved(EsyncCapture *c, const EsyncRow *old, const EsyncRow *new, text *old_key, text *new_key)
+put_moved(EsyncCapture *c, EsyncRow *old, const EsyncRow *new, text *old_key, text *new_key)
 {
-	int64		deleted_version;
+	int64		deleted_version = 0;
 	int64		created_version;
 	TimestampTz after;
 
-	esync_record_turn(c, new_key);
-	created_version = c->head.found ? c->head.version + 1 : 1;
-	if (c->head.found && c->head.row_xmin != InvalidTransactionId)
-		created_version++;		/* the former row of that key vanishes first */
 	esync_record_turn(c, old_key);
-	deleted_version = esync_pending_take_vanished(c->t->root, old_key, esync_row_xmin(old));
+	if (!head_tells(c, old))
+		deleted_version = esync_pending_take_vanished(c->t->root, old_key, old->tuple);
 	if (deleted_version == 0)
 	{
 		esync_record_meet(c, old);
+		created_version = next_version(c, new_key);
+		esync_record_turn(c, old_key);
 		put_deleted(c, old, new_key, created_version);
 		deleted_version = c->head.version;
 	}
 	after = c->head.effective_high;
 	esync_record_turn(c, new_key);
 	put_created(c, new, old_key, deleted_version, after);
-}
-
-/* Does the stream already tell of the row as it is? */
-bool
-esync_record_is_told(EsyncCapture *c, const EsyncRow *row)
-{
-	bool		known;
-	bool		deleted;
-	Jsonb	   *expected;
-	int			nwhich;
-
-	if (!c->head.found)
-		return false;
-	expected = esync_replay_now(c->t, c->key, SnapshotSelf, &known, &deleted);
-	if (expected == NULL)
-		return false;
-	drifted_columns(c->t, row, expected, &nwhich);
-	return nwhich == 0;
 }
 
 /* ------------------------------------------------------------- the operations */
@@ -720,15 +739,14 @@ esync_record_update(EsyncCapture *c, EsyncRow *old, EsyncRow *new)
 	put_updated(c, old, new, which, nwhich);
 }
 
-/* A row went. */
+/* A row went, unless that was recorded when its key was written again. */
 void
 esync_record_delete(EsyncCapture *c, EsyncRow *old)
 {
-	text	   *key = esync_record_key(c->t, old);
-
-	if (esync_pending_take_vanished(c->t->root, key, esync_row_xmin(old)) != 0)
+	esync_record_turn(c, esync_record_key(c->t, old));
+	if (!head_tells(c, old) &&
+		esync_pending_take_vanished(c->t->root, c->key, old->tuple) != 0)
 		return;
-	esync_record_turn(c, key);
 	esync_record_meet(c, old);
 	put_deleted(c, old, NULL, 0);
 }

@@ -393,6 +393,7 @@ esync_enable_table(PG_FUNCTION_ARGS)
 	bool		compare;
 
 	esync_rights_owner(relid);
+	esync_pending_pause(relid);	/* what this transaction did before was not seen */
 	compare = call_as_owner(fcinfo, "enable_table");
 	if (compare || (!PG_ARGISNULL(ENABLE_BASELINE) && PG_GETARG_BOOL(ENABLE_BASELINE)))
 		esync_capture_baseline(relid);

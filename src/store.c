@@ -324,6 +324,7 @@ fill_slot(TupleTableSlot *slot, const EsyncEvent *e, text *type)
 	v[ESYNC_ATTR_TABLE_ID - 1] = Int32GetDatum(e->table_id);
 	v[ESYNC_ATTR_FLAGS - 1] = Int32GetDatum(e->flags);
 	v[ESYNC_ATTR_ROW_XMIN - 1] = TransactionIdGetDatum(e->row_xmin);
+	v[ESYNC_ATTR_ROW_TID - 1] = PointerGetDatum(&e->row_tid);
 	set_pointer(slot, ESYNC_ATTR_EVENT_TYPE, type);
 	set_pointer(slot, ESYNC_ATTR_AGGREGATE_ID, e->aggregate_id);
 	set_pointer(slot, ESYNC_ATTR_USER_ID, e->user_id);

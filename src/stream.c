@@ -197,13 +197,14 @@ esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
 	{
 		Datum	   *values = slot->tts_values - 1;
 
-		slot_getsomeattrs(slot, ESYNC_ATTR_ROW_XMIN);
+		slot_getsomeattrs(slot, ESYNC_ATTR_ROW_TID);
 		head->version = DatumGetInt64(values[ESYNC_ATTR_VERSION]);
 		head->event_id = DatumGetInt64(values[ESYNC_ATTR_EVENT_ID]);
 		head->commit = DatumGetTimestampTz(values[ESYNC_ATTR_COMMIT]);
 		head->effective_high = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE_HIGH]);
 		head->row_xmin = slot->tts_isnull[ESYNC_ATTR_ROW_XMIN - 1] ? InvalidTransactionId :
 			DatumGetTransactionId(values[ESYNC_ATTR_ROW_XMIN]);
+		head->row_tid = *(ItemPointer) DatumGetPointer(values[ESYNC_ATTR_ROW_TID]);
 		head->flags = DatumGetInt32(values[ESYNC_ATTR_FLAGS]);
 	}
 	ExecClearTuple(slot);

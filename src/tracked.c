@@ -77,7 +77,10 @@ flag_plans(Datum arg, Oid relid)
 			entry->flagged = true;
 }
 
-/* Throws away the plans of this transaction's beliefs, and retired contexts. */
+/*
+ * Plans that hold what only this transaction wrote are void unless it commits
+ * here and now; a prepared one may yet be rolled back.  Retired contexts go.
+ */
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
@@ -86,7 +89,7 @@ end_of_transaction(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
 		event != XACT_EVENT_PREPARE)
 		return;
-	if (undo_on_abort && event == XACT_EVENT_ABORT)
+	if (undo_on_abort && event != XACT_EVENT_COMMIT)
 	{
 		flag_plans((Datum) 0, InvalidOid);
 		esync_lineage_forget();

@@ -1,6 +1,8 @@
 -- An independent witness: recomputes rows from raw events by SQL alone, and
 -- compares.  Loaded by a test with \i; the test drops schema witness at its end.
--- Nothing here calls esync, but for the last line of witness.differences.
+-- Nothing here calls esync, but for the last statement of witness.differences.
+-- estimates for tables without statistics would have each query compiled
+SET jit = off;
 CREATE SCHEMA witness;
 
 -- RFC 6902 "replace" of top-level members, the only operation of a plain table's patches

@@ -115,6 +115,19 @@ SELECT esync_enable('base', baseline => true);
 SELECT aggregate_id, version, event_type, patch, payload, flags FROM witness.stream('base') OFFSET 2;
 SELECT * FROM witness.differences('base');
 
+-- NAME: enable takes the lock of CREATE TRIGGER, rewrites nothing and reads no row
+CREATE TABLE locked (id int PRIMARY KEY, a text);
+INSERT INTO locked SELECT i, 'row' FROM generate_series(1, 100) i;
+SELECT pg_relation_filenode('locked') AS file \gset
+BEGIN;
+SELECT seq_scan + coalesce(idx_scan, 0) AS scans FROM pg_stat_xact_user_tables WHERE relid = 'locked'::regclass \gset
+SELECT esync_enable('locked');
+SELECT DISTINCT mode FROM pg_locks WHERE relation = 'locked'::regclass AND pid = pg_backend_pid() AND mode NOT IN ('AccessShareLock', 'RowExclusiveLock');
+SELECT mode FROM pg_locks WHERE relation = 'esync.event'::regclass AND pid = pg_backend_pid() AND mode = 'AccessExclusiveLock';
+SELECT seq_scan + coalesce(idx_scan, 0) - :scans AS scans FROM pg_stat_xact_user_tables WHERE relid = 'locked'::regclass;
+COMMIT;
+SELECT pg_relation_filenode('locked') = :file AS same_file;
+
 -- NAME: option key: the columns of an index fit for REPLICA IDENTITY
 CREATE TABLE k (a int NOT NULL, b text NOT NULL, c int, d int NOT NULL, e int NOT NULL);
 SELECT * FROM witness.refused($$SELECT esync_enable('k')$$);
@@ -262,6 +275,37 @@ ALTER TABLE pk ADD PRIMARY KEY (b);
 SELECT esync_enable('pk');
 INSERT INTO pk VALUES (11);
 SELECT aggregate_id, version, event_type FROM witness.stream('pk');
+
+-- NAME: temporal (WITHOUT OVERLAPS) keys, where the server has them; a range in a key on any
+DO $$
+BEGIN
+	EXECUTE format('CREATE TABLE en.temporal (id int4range, valid daterange, v text, PRIMARY KEY (id, valid%s))',
+		CASE WHEN current_setting('server_version_num')::int >= 180000 THEN ' WITHOUT OVERLAPS' ELSE '' END);
+END $$;
+SELECT esync_enable('temporal');
+INSERT INTO temporal VALUES ('[1,1]', '[2025-01-01,2025-12-31]', 'a'), ('[1,1]', '[2026-01-01,)', 'b');
+UPDATE temporal SET v = 'A' WHERE valid @> date '2025-06-01';
+UPDATE temporal SET valid = '[2025-01-01,2025-06-30]' WHERE v = 'A';
+SELECT aggregate_id, version, event_type, payload->>'v' AS v, flags FROM witness.stream('temporal');
+SELECT * FROM witness.differences('temporal');
+
+-- NAME: DROP EXTENSION: its triggers go with it, and writes go on
+BEGIN;
+CREATE TABLE dx (id int PRIMARY KEY, v text);
+SELECT esync_enable('dx', last_modified => '{}');
+INSERT INTO dx VALUES (1, 'a');
+SAVEPOINT s;
+\set VERBOSITY sqlstate
+DROP EXTENSION esync;
+\set VERBOSITY default
+ROLLBACK TO s;
+DROP EXTENSION esync CASCADE;
+SELECT count(*) FROM pg_trigger WHERE tgrelid = 'dx'::regclass;
+UPDATE dx SET v = 'b';
+SELECT to_regnamespace('esync'), count(*) FROM pg_class WHERE relname ~ '^event_[0-9]+';
+ROLLBACK;
+INSERT INTO back VALUES (3);
+SELECT aggregate_id, event_type FROM witness.stream('back');
 
 SELECT count(esync_disable(relation, true)) FROM esync.tracked_table WHERE relation IS NOT NULL AND schema_name IN ('en', 'en2');
 DROP SERVER en_server CASCADE;

@@ -254,6 +254,34 @@ UPDATE swallow SET a = 'x';
 DELETE FROM swallow;
 SELECT * FROM witness.stream('swallow');
 
+-- NAME: a BEFORE DELETE trigger that returns NULL keeps a child from a cascade: it is not told as deleted
+CREATE TABLE p2 (id int PRIMARY KEY);
+CREATE TABLE c2 (id int PRIMARY KEY, p int REFERENCES p2 ON DELETE CASCADE);
+CREATE TRIGGER swallow BEFORE DELETE ON c2 FOR EACH ROW EXECUTE FUNCTION swallow();
+SELECT esync_enable('p2'), esync_enable('c2');
+INSERT INTO p2 VALUES (1);
+INSERT INTO c2 VALUES (1, 1);
+DELETE FROM p2;
+SELECT event_type FROM witness.stream('p2');
+SELECT event_type FROM witness.stream('c2');
+SELECT * FROM witness.differences('c2');
+
+-- NAME: a deferred foreign key that fails at COMMIT leaves no event
+CREATE TABLE c3 (id int PRIMARY KEY, p int REFERENCES p2 DEFERRABLE INITIALLY DEFERRED);
+SELECT esync_enable('c3');
+\set VERBOSITY sqlstate
+BEGIN;
+INSERT INTO c3 VALUES (1, 99);
+SELECT count(*) FROM witness.events('c3');
+COMMIT;
+\set VERBOSITY default
+SELECT count(*) FROM witness.events('c3');
+BEGIN;
+INSERT INTO c3 VALUES (1, 99);
+INSERT INTO p2 VALUES (99);
+COMMIT;
+SELECT version, event_type FROM witness.stream('c3');
+
 -- NAME: TRUNCATE writes a Deleted event for every row, also by CASCADE
 TRUNCATE parent CASCADE;
 INSERT INTO parent VALUES (3, 'c');
