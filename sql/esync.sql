@@ -37,7 +37,6 @@ CREATE TABLE esync.tracked_table (
 	notify			boolean NOT NULL,
 	retention		interval,
 	options_as_of	bigint NOT NULL,
-	check_from		bigint NOT NULL,
 	since			timestamptz NOT NULL,
 	pruned_through	xid8
 );
@@ -63,8 +62,6 @@ COMMENT ON COLUMN esync.tracked_table.tenant IS 'column stored with each event a
 COMMENT ON COLUMN esync.tracked_table.notify IS 'whether a commit notifies channel esync';
 COMMENT ON COLUMN esync.tracked_table.retention IS 'how long events are to be kept; NULL: for ever';
 COMMENT ON COLUMN esync.tracked_table.options_as_of IS 'the event_id at which the column names in this row were true';
-COMMENT ON COLUMN esync.tracked_table.check_from IS
-'a row whose last event is older than this event_id is compared with its stream at its next write: the table was altered, or columns are recorded that were not';
 COMMENT ON COLUMN esync.tracked_table.since IS 'when tracking began';
 COMMENT ON COLUMN esync.tracked_table.pruned_through IS 'highest transaction whose events were purged';
 
@@ -75,6 +72,7 @@ CREATE TABLE esync.tracked_column (
 	attnum			smallint NOT NULL,
 	name			name NOT NULL,
 	from_event		bigint NOT NULL,
+	generated		boolean NOT NULL,
 	fill			jsonb
 );
 CREATE INDEX tracked_column_table_id ON esync.tracked_column (table_id);
@@ -83,9 +81,11 @@ COMMENT ON TABLE esync.tracked_column IS
 COMMENT ON COLUMN esync.tracked_column.table_id IS 'esync.tracked_table';
 COMMENT ON COLUMN esync.tracked_column.epoch IS 'esync.life: attnum and relid mean nothing in another one';
 COMMENT ON COLUMN esync.tracked_column.relid IS 'OID of the table in that epoch';
-COMMENT ON COLUMN esync.tracked_column.attnum IS 'number of the column in that relation';
+COMMENT ON COLUMN esync.tracked_column.attnum IS
+'number of the column in that relation; 0 is a mark: rows whose last event is older are compared with their stream once';
 COMMENT ON COLUMN esync.tracked_column.name IS 'its name in patches and payloads from from_event on';
 COMMENT ON COLUMN esync.tracked_column.from_event IS 'event_id';
+COMMENT ON COLUMN esync.tracked_column.generated IS 'whether it was a generated column, which is not recorded';
 COMMENT ON COLUMN esync.tracked_column.fill IS
 'what rows hold that were not written since ADD COLUMN ... DEFAULT; NULL: SQL NULL';
 
@@ -117,7 +117,7 @@ CREATE TABLE esync.event (
 	table_id			integer NOT NULL,
 	flags				integer NOT NULL,
 	row_xmin			xid NOT NULL,
-	row_tid				tid NOT NULL,
+	row_tid				tid,
 	event_type			text COLLATE "C" NOT NULL,
 	aggregate_id		text COLLATE "C" NOT NULL,
 	user_id				text,
@@ -146,7 +146,7 @@ COMMENT ON COLUMN esync.event.table_id IS 'esync.tracked_table';
 COMMENT ON COLUMN esync.event.flags IS
 'bits: 1 deleted after this event, 2 changed no row, 4 submit clamped to commit, 8 submit shifted by the clock offset, 16 effective later than submit, 32 noticed late (drift), 64 half of a change of key';
 COMMENT ON COLUMN esync.event.row_xmin IS 'raw xmin of the tuple that the event left; 0: no row';
-COMMENT ON COLUMN esync.event.row_tid IS 'where that tuple was; with row_xmin it tells whether the row was changed unseen';
+COMMENT ON COLUMN esync.event.row_tid IS 'where that tuple was; with row_xmin it tells whether the row was changed unseen; NULL: no row';
 COMMENT ON COLUMN esync.event.event_type IS 'Created, Updated, Deleted, Restored, Resolved or Baseline';
 COMMENT ON COLUMN esync.event.aggregate_id IS 'the key as canonical text; a composite key as the text of a JSON array';
 COMMENT ON COLUMN esync.event.user_id IS 'who, as the session said; NULL for a Baseline';
@@ -157,8 +157,6 @@ COMMENT ON COLUMN esync.event.client_event_id IS 'the id that the client gave th
 COMMENT ON COLUMN esync.event.patch IS 'what the author changed, RFC 6902; [] where the payload is the change';
 COMMENT ON COLUMN esync.event.payload IS 'the row after the event, the last row of a Deleted; NULL where only changes are stored';
 COMMENT ON COLUMN esync.event.meta IS 'what the author added, and moved_to, moved_from, deleted, submit_raw, clock_offset_ms, base_version from esync';
-
-GRANT SELECT ON esync.tracked_table TO PUBLIC;
 
 -- they have no key, and must be replicable where everything is published
 ALTER TABLE esync.tracked_column REPLICA IDENTITY FULL;
@@ -191,11 +189,11 @@ COMMENT ON FUNCTION esync.stamp() IS
 
 ------------------------------------- names and plans: lineage.c, tracked.c, key.c
 
-CREATE FUNCTION esync.record_columns(table_id integer, tbl regclass, from_event bigint) RETURNS void
+CREATE FUNCTION esync.record_columns(table_id integer, tbl regclass, from_event bigint, mark boolean) RETURNS void
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_record_columns';
-COMMENT ON FUNCTION esync.record_columns(integer, regclass, bigint) IS
-'writes the present names of all columns into esync.tracked_column, as true from that event on, where they are not there yet';
-REVOKE ALL ON FUNCTION esync.record_columns(integer, regclass, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION esync.record_columns(integer, regclass, bigint, boolean) IS
+'writes the present names of all columns into esync.tracked_column, as true from that event on, where they are not there yet; with mark, rows are compared with their stream at their next write';
+REVOKE ALL ON FUNCTION esync.record_columns(integer, regclass, bigint, boolean) FROM PUBLIC;
 
 CREATE FUNCTION esync.present_name(table_id integer, tbl regclass, name name, as_of bigint) RETURNS name
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_present_name';
@@ -216,9 +214,10 @@ COMMENT ON FUNCTION esync.close_leaves() IS
 REVOKE ALL ON FUNCTION esync.close_leaves() FROM PUBLIC;
 
 CREATE FUNCTION esync.key_type_fits(type oid, collation_ oid) RETURNS boolean
-LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_key_type_fits';
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_key_type_fits';
 COMMENT ON FUNCTION esync.key_type_fits(oid, oid) IS
 'whether equal values of a type and collation have one canonical text, so that they can be a key';
+REVOKE ALL ON FUNCTION esync.key_type_fits(oid, oid) FROM PUBLIC;
 
 CREATE FUNCTION esync.aggregate_id(tbl regclass, key text) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_key_canonical';
@@ -234,7 +233,7 @@ COMMENT ON FUNCTION esync.key_object(regclass, text) IS
 ------------------------------------------------------------------- switching
 
 CREATE FUNCTION esync.check_table(tbl regclass) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	c pg_class;
 	relative regclass;
@@ -271,7 +270,7 @@ COMMENT ON FUNCTION esync.check_table(regclass) IS 'raises unless it is a table 
 REVOKE ALL ON FUNCTION esync.check_table(regclass) FROM PUBLIC;
 
 CREATE FUNCTION esync.check_columns(tbl regclass, option text, columns name[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	col name;
 BEGIN
@@ -290,7 +289,7 @@ COMMENT ON FUNCTION esync.check_columns(regclass, text, name[]) IS
 REVOKE ALL ON FUNCTION esync.check_columns(regclass, text, name[]) FROM PUBLIC;
 
 CREATE FUNCTION esync.find_key(tbl regclass, key name[]) RETURNS name[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	result name[];
 	col record;
@@ -343,7 +342,7 @@ COMMENT ON FUNCTION esync.find_key(regclass, name[]) IS
 REVOKE ALL ON FUNCTION esync.find_key(regclass, name[]) FROM PUBLIC;
 
 CREATE FUNCTION esync.check_options(tbl regclass, o esync.tracked_table) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	clash record;
 	col name;
@@ -380,6 +379,10 @@ BEGIN
 				USING ERRCODE = 'datatype_mismatch', HINT = 'It must be an ordinary column of type timestamp with time zone.';
 		END IF;
 	END LOOP;
+	IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = tbl AND attname = o.tenant AND attgenerated <> '') THEN
+		RAISE EXCEPTION 'column "%" cannot serve as tenant of table "%"', o.tenant, tbl
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'It must not be a generated column.';
+	END IF;
 	IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = tbl AND attname = o.tombstone AND attnotnull) THEN
 		RAISE EXCEPTION 'column "%" cannot serve as tombstone of table "%"', o.tombstone, tbl
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'It must be nullable: NULL says that the row lives.';
@@ -403,8 +406,24 @@ COMMENT ON FUNCTION esync.check_options(regclass, esync.tracked_table) IS
 'raises unless the options fit the table and each other';
 REVOKE ALL ON FUNCTION esync.check_options(regclass, esync.tracked_table) FROM PUBLIC;
 
+CREATE FUNCTION esync.revoke_all(rel regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	grantee oid;
+BEGIN
+	FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a
+		WHERE c.oid = rel AND a.grantee <> c.relowner LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %s', CASE (SELECT relkind FROM pg_class WHERE oid = rel) WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+			rel, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION esync.revoke_all(regclass) IS
+'takes from a relation what default privileges may have granted: nobody holds rights on the stream unless somebody says so of it';
+REVOKE ALL ON FUNCTION esync.revoke_all(regclass) FROM PUBLIC;
+
 CREATE FUNCTION esync.make_leaf(table_id integer) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	leaf text := format('event_%s', table_id);
 BEGIN
@@ -421,6 +440,7 @@ BEGIN
 	EXECUTE format('CREATE INDEX ON esync.%I USING brin (event_id)', leaf);
 	EXECUTE format('ALTER TABLE esync.event ATTACH PARTITION esync.%I FOR VALUES IN (%s)', leaf, table_id);
 	EXECUTE format('ALTER TABLE esync.%I DROP CONSTRAINT attaching', leaf);
+	PERFORM esync.revoke_all(to_regclass('esync.' || leaf));
 	EXECUTE format('COMMENT ON TABLE esync.%I IS %L', leaf,
 		format('events of the table that esync.tracked_table names with table_id %s', table_id));
 END
@@ -429,7 +449,7 @@ COMMENT ON FUNCTION esync.make_leaf(integer) IS 'makes the leaf of the stream fo
 REVOKE ALL ON FUNCTION esync.make_leaf(integer) FROM PUBLIC;
 
 CREATE FUNCTION esync.make_trigger(rel regclass, name name, definition text, function regprocedure) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	present pg_trigger;
 BEGIN
@@ -450,7 +470,7 @@ COMMENT ON FUNCTION esync.make_trigger(regclass, name, text, regprocedure) IS
 REVOKE ALL ON FUNCTION esync.make_trigger(regclass, name, text, regprocedure) FROM PUBLIC;
 
 CREATE FUNCTION esync.drop_trigger(rel regclass, name name) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
 	IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = rel AND t.tgname = drop_trigger.name) THEN
 		EXECUTE format('DROP TRIGGER %I ON %s', name, rel);
@@ -461,7 +481,7 @@ COMMENT ON FUNCTION esync.drop_trigger(regclass, name) IS 'drops one trigger of 
 REVOKE ALL ON FUNCTION esync.drop_trigger(regclass, name) FROM PUBLIC;
 
 CREATE FUNCTION esync.make_truncate_triggers(tbl regclass, only_new boolean) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	rel regclass;
 BEGIN
@@ -478,7 +498,7 @@ COMMENT ON FUNCTION esync.make_truncate_triggers(regclass, boolean) IS
 REVOKE ALL ON FUNCTION esync.make_truncate_triggers(regclass, boolean) FROM PUBLIC;
 
 CREATE FUNCTION esync.make_triggers(tbl regclass, stamped boolean) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
 	PERFORM esync.make_trigger(tbl, '0_esync_capture', 'AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW', 'esync.capture()');
 	IF stamped THEN
@@ -493,7 +513,7 @@ COMMENT ON FUNCTION esync.make_triggers(regclass, boolean) IS 'makes the trigger
 REVOKE ALL ON FUNCTION esync.make_triggers(regclass, boolean) FROM PUBLIC;
 
 CREATE FUNCTION esync.present_names(o esync.tracked_table, names name[]) RETURNS name[]
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 SELECT coalesce(array_agg(p.name ORDER BY n.place) FILTER (WHERE p.name IS NOT NULL), '{}')
 FROM unnest(names) WITH ORDINALITY AS n (name, place),
 	LATERAL esync.present_name(o.table_id, o.relation, n.name, o.options_as_of) AS p (name)
@@ -506,12 +526,13 @@ CREATE FUNCTION esync.enable_table(tbl regclass, mode text, payload text, aggreg
 	exclude name[], mask name[], last_modified name[], tombstone name, tenant name, sql_merge boolean,
 	on_conflict text, groups jsonb, json_merge name[], links jsonb, retention interval, baseline boolean,
 	notify boolean, key name[]) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_variable
 DECLARE
 	o esync.tracked_table;
 	option text;
 	is_new boolean;
+	was_key name[];
 	was_hidden name[] := '{}';
 	was_stamped name[] := '{}';
 BEGIN
@@ -537,7 +558,6 @@ BEGIN
 		o.mask := '{}';
 		o.last_modified := '{}';
 		o.notify := false;
-		o.check_from := 0;
 		o.since := clock_timestamp();
 		SELECT relname INTO o.aggregate_type FROM pg_class WHERE oid = tbl;
 	ELSE
@@ -547,6 +567,10 @@ BEGIN
 		o.key := CASE WHEN o.key IS NOT NULL THEN esync.present_names(o, o.key) END;
 		o.tombstone := (esync.present_names(o, ARRAY[o.tombstone]))[1];
 		o.tenant := (esync.present_names(o, ARRAY[o.tenant]))[1];
+		was_key := esync.present_names(o, o.key_columns);
+		IF cardinality(was_key) < cardinality(o.key_columns) THEN
+			was_key := o.key_columns;
+		END IF;
 		was_hidden := o.exclude || o.mask;
 		was_stamped := o.last_modified;
 	END IF;
@@ -565,12 +589,16 @@ BEGIN
 	o.notify := coalesce(notify, o.notify);
 	o.key := nullif(coalesce(key, o.key), '{}');
 	o.key_columns := esync.find_key(tbl, o.key);
+	IF o.key_columns <> was_key THEN
+		RAISE EXCEPTION 'the key of table "%" cannot change while its history is kept', tbl
+			USING ERRCODE = 'YS002', DETAIL = format('The stream names rows by: %s; the key is now: %s.',
+				array_to_string(was_key, ', '), array_to_string(o.key_columns, ', ')),
+			HINT = 'Name the former columns with the option key, if they still have a fit index; or call esync_disable with drop_history (the manual says how to keep the events elsewhere), and begin anew.';
+	END IF;
 	PERFORM esync.check_options(tbl, o);
 	o.options_as_of := nextval('esync.event_id_seq');
-	PERFORM esync.record_columns(o.table_id, tbl, o.options_as_of);
-	IF NOT is_new AND (was_hidden || was_stamped) IS DISTINCT FROM (o.exclude || o.mask || o.last_modified) THEN
-		o.check_from := o.options_as_of;
-	END IF;
+	PERFORM esync.record_columns(o.table_id, tbl, o.options_as_of,
+		NOT is_new AND (was_hidden || was_stamped) IS DISTINCT FROM (o.exclude || o.mask || o.last_modified));
 	BEGIN
 		DELETE FROM esync.tracked_table t WHERE t.table_id = o.table_id;
 		INSERT INTO esync.tracked_table SELECT o.*;
@@ -603,7 +631,7 @@ REVOKE ALL ON FUNCTION @extschema@.esync_enable(regclass, text, text, text, name
 	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) FROM PUBLIC;
 
 CREATE FUNCTION esync.disable_table(tbl regclass, drop_history boolean) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
 	o esync.tracked_table;
 	rel regclass;
@@ -640,7 +668,7 @@ COMMENT ON FUNCTION @extschema@.esync_disable(regclass, boolean) IS
 REVOKE ALL ON FUNCTION @extschema@.esync_disable(regclass, boolean) FROM PUBLIC;
 
 CREATE FUNCTION esync.table_dropped() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
 	UPDATE esync.tracked_table t
 	SET relation = NULL, enabled = false, schema_name = d.schema_name, table_name = d.object_name
@@ -653,30 +681,34 @@ COMMENT ON FUNCTION esync.table_dropped() IS
 REVOKE ALL ON FUNCTION esync.table_dropped() FROM PUBLIC;
 
 CREATE FUNCTION esync.table_altered() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
+	c record;
 	o esync.tracked_table;
-	marker bigint;
 	stray regclass;
 BEGIN
-	FOR o IN SELECT t.* FROM esync.tracked_table t
-		WHERE t.relation IS NOT NULL AND EXISTS (
-			SELECT FROM pg_event_trigger_ddl_commands() c
-			WHERE c.classid = 'pg_class'::regclass AND (t.relation = c.objid
-					OR t.relation IN (SELECT relid FROM pg_partition_ancestors(c.objid)))
-				OR c.classid = 'pg_type'::regclass AND EXISTS (
-					SELECT FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
-					WHERE a.attrelid = t.relation AND c.objid IN (y.oid, y.typelem, y.typbasetype)))
-	LOOP
-		marker := nextval('esync.event_id_seq');
-		PERFORM esync.record_columns(o.table_id, o.relation, marker);
-		UPDATE esync.tracked_table t SET check_from = marker WHERE t.table_id = o.table_id AND tg_tag <> 'CREATE TABLE';
+	FOR c IN SELECT classid, objid FROM pg_event_trigger_ddl_commands() LOOP
+		IF c.classid = 'pg_type'::regclass THEN
+			-- the label of an enum, the name of an attribute: rows show something else, and no row was written
+			FOR o IN SELECT t.* FROM esync.tracked_table t WHERE t.relation IN (
+				SELECT a.attrelid FROM pg_type y JOIN pg_attribute a ON a.atttypid = y.oid
+				WHERE c.objid IN (y.oid, y.typelem, y.typbasetype)) LOOP
+				PERFORM esync.record_columns(o.table_id, o.relation, nextval('esync.event_id_seq'), true),
+					esync.invalidate(o.relation);
+			END LOOP;
+		END IF;
+		CONTINUE WHEN c.classid <> 'pg_class'::regclass;
+		SELECT t.* INTO o FROM esync.tracked_table t
+		WHERE t.relation = c.objid OR t.relation IN (SELECT relid FROM pg_partition_ancestors(c.objid)) AND t.enabled
+		ORDER BY t.relation = c.objid DESC LIMIT 1;
+		CONTINUE WHEN NOT FOUND;
+		PERFORM esync.record_columns(o.table_id, o.relation, nextval('esync.event_id_seq'), false);
 		IF o.enabled AND EXISTS (SELECT FROM pg_class WHERE oid = o.relation AND relkind = 'p') THEN
-			PERFORM esync.make_truncate_triggers(o.relation, true);
-			FOR stray IN SELECT g.tgrelid FROM pg_trigger g
-				WHERE g.tgname = '0_esync_truncate' AND g.tgfoid = 'esync.truncate'::regproc AND NOT EXISTS (
-					SELECT FROM esync.tracked_table t WHERE t.relation = g.tgrelid
-						OR t.relation IN (SELECT relid FROM pg_partition_ancestors(g.tgrelid))) LOOP
+			PERFORM esync.make_truncate_triggers(c.objid, true);
+			FOR stray IN SELECT g.tgrelid FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
+				WHERE tg_tag = 'ALTER TABLE' AND g.tgfoid = 'esync.truncate'::regproc AND g.tgname = '0_esync_truncate'
+					AND NOT r.relispartition AND NOT EXISTS (
+						SELECT FROM esync.tracked_table t WHERE t.relation = g.tgrelid AND t.enabled) LOOP
 				PERFORM esync.drop_trigger(stray, '0_esync_truncate');
 			END LOOP;
 		END IF;
@@ -685,7 +717,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION esync.table_altered() IS
-'after DDL on a tracked table: records the names of its columns, lets rows be compared with their stream once, gives new partitions a truncate trigger and takes it from detached ones';
+'after DDL on a tracked table: records the names of its columns, gives new partitions a truncate trigger and takes it from detached ones; after ALTER TYPE: lets rows be compared with their stream once';
 REVOKE ALL ON FUNCTION esync.table_altered() FROM PUBLIC;
 
 CREATE EVENT TRIGGER esync_table_altered ON ddl_command_end
@@ -694,7 +726,6 @@ CREATE EVENT TRIGGER esync_table_altered ON ddl_command_end
 COMMENT ON EVENT TRIGGER esync_table_altered IS 'keeps esync.tracked_column true; touches tracked tables alone';
 
 CREATE EVENT TRIGGER esync_table_dropped ON sql_drop
-	WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
 	EXECUTE FUNCTION esync.table_dropped();
 COMMENT ON EVENT TRIGGER esync_table_dropped IS 'marks a tracked table as dropped in esync.tracked_table';
 
@@ -859,8 +890,8 @@ SELECT CASE WHEN head.doc OPERATOR(pg_catalog.?) 'row' THEN
 			WHERE h.field IS NOT NULL
 			GROUP BY h.field) AS track
 		FULL JOIN pg_catalog.jsonb_object_keys(
-			CASE pg_catalog.jsonb_typeof(head.doc OPERATOR(pg_catalog.->) 'row')
-			WHEN 'object' THEN head.doc OPERATOR(pg_catalog.->) 'row' ELSE '{}' END) AS member (name)
+			CASE WHEN pg_catalog.jsonb_typeof(head.doc OPERATOR(pg_catalog.->) 'row')
+				OPERATOR(pg_catalog.=) 'object' THEN head.doc OPERATOR(pg_catalog.->) 'row' ELSE '{}' END) AS member (name)
 			ON member.name OPERATOR(pg_catalog.=) track.field
 		LEFT JOIN pg_catalog.pg_attribute AS a
 			ON a.attrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND NOT a.attisdropped
@@ -901,10 +932,10 @@ COMMENT ON FUNCTION @extschema@.esync_graph(regclass, text, boolean) IS
 
 ------------------------------------------------------------------------ status
 
-CREATE FUNCTION esync.leaf_stats(tbl regclass, OUT events bigint, OUT aggregates bigint, OUT bytes bigint,
-	OUT oldest timestamptz, OUT newest timestamptz) RETURNS record
-LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'esync_leaf_stats';
-COMMENT ON FUNCTION esync.leaf_stats(regclass) IS
+CREATE FUNCTION esync.leaf_stats(table_id integer, tbl regclass, OUT events bigint, OUT aggregates bigint,
+	OUT bytes bigint, OUT oldest timestamptz, OUT newest timestamptz) RETURNS record
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'esync_leaf_stats';
+COMMENT ON FUNCTION esync.leaf_stats(integer, regclass) IS
 'counts the events of a tracked table by reading its leaf, and their bytes with indexes; NULLs for a caller who may not read the table';
 
 CREATE FUNCTION @extschema@.esync_status() RETURNS TABLE (tbl regclass, mode text, enabled boolean, events bigint,
@@ -918,8 +949,18 @@ SELECT t.relation, t.mode, t.enabled, s.events, s.aggregates, s.bytes, s.oldest,
 		'mask', t.mask, 'last_modified', t.last_modified, 'tombstone', t.tombstone, 'tenant', t.tenant,
 		'notify', t.notify, 'retention', t.retention, 'since', t.since)
 FROM esync.tracked_table AS t
-LEFT JOIN LATERAL esync.leaf_stats(t.relation) AS s ON true
+CROSS JOIN LATERAL esync.leaf_stats(t.table_id, t.relation) AS s
 ORDER BY t.relation IS NULL, t.schema_name, t.table_name, t.table_id
 $$;
 COMMENT ON FUNCTION @extschema@.esync_status() IS
 'one row a tracked table, disabled and dropped ones included (tbl NULL): how many events of how many rows, their bytes with indexes, and the options in force; reads the whole stream to count it';
+
+
+----------------------------------------------------------------- nobody else's
+
+-- default privileges of whoever creates the extension may have granted more than was meant
+SELECT esync.revoke_all(c.oid::pg_catalog.regclass)
+FROM pg_catalog.pg_class AS c
+WHERE c.relnamespace OPERATOR(pg_catalog.=) 'esync'::pg_catalog.regnamespace
+	AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,S}'::"char"[]);
+GRANT SELECT ON esync.tracked_table TO PUBLIC;

@@ -186,35 +186,9 @@ row_from_tuple(Relation rel, HeapTuple tuple)
 	return row;
 }
 
-/*
- * This transaction made a row, and no event tells: its own trigger has not run
- * yet, since the change was made by an outer statement whose triggers are
- * running, or capture could not see it.  Tells it now, after what went before
- * it; its trigger, if it runs, finds it told.
- */
-static bool
-tell_first(EsyncCapture *c, EsyncRow *row)
-{
-	HeapTuple	before;
-
-	check_stack_depth();
-	before = predecessor(c->rel, c->t, row);
-	if (before)
-	{
-		EsyncRow	old = row_from_tuple(c->rel, before);
-
-		esync_record_update(c, &old, row);
-	}
-	else if (row->tuple->t_data->t_infomask & HEAP_UPDATED)
-		return false;
-	else
-		esync_record_insert(c, row);
-	esync_record_turn(c, esync_record_key(c->t, row));
-	esync_pending_caught(RelationGetRelid(c->rel), &row->tuple->t_self);
-	return true;
-}
-
 /* --------------------------------------------------- moves between partitions */
+
+static bool tell_first(EsyncCapture *c, EsyncRow *row);
 
 /* A row laid out as another leaf of the same table has it. */
 static EsyncRow
@@ -280,17 +254,114 @@ flush_move(EsyncMove *m)
 	MemoryContextDelete(cxt);
 }
 
-/* The other half of a move arrived: one change of one row. */
+/*
+ * The other half of a move arrived: one change of one row.  What there is to
+ * tell of the row as it was is told of the partition that it left.
+ */
 static void
 capture_move(EsyncCapture *c, EsyncMove *m, EsyncRow *new)
 {
 	Relation	rel = table_open(m->relid, AccessShareLock);
 	EsyncTracked *from = esync_tracked_get(m->relid);
-	EsyncRow			row = row_from_tuple(rel, m->tuple);
-	EsyncRow			old = row_for(c->t, from, &row);
+	EsyncCapture before = *c;
+	EsyncRow	row = row_from_tuple(rel, m->tuple);
+	EsyncRow	old;
 
+	before.t = from;
+	before.rel = rel;
+	esync_record_turn(&before, esync_record_key(from, &row));
+	esync_record_meet(&before, &row);
+	old = row_for(c->t, from, &row);
 	esync_record_update(c, &old, new);
 	table_close(rel, NoLock);
+}
+
+/* Did one command take the old tuple out of its partition and put in the new one? */
+static bool
+is_other_half(const EsyncMove *m, EsyncTracked *t, const EsyncRow *new)
+{
+	EsyncTracked *from = esync_tracked_get(m->relid);
+	HeapTupleHeader old = m->tuple->t_data;
+	HeapTupleHeader h = new->tuple->t_data;
+
+	return from && from->root == t->root &&
+		HeapTupleHeaderGetUpdateXid(old) == HeapTupleHeaderGetXmin(h) &&
+		HeapTupleHeaderGetCmax(old) == HeapTupleHeaderGetCmin(h);
+}
+
+/* The move, among those that wait, of which this row is the other half; or NULL. */
+static EsyncMove *
+waiting_half(EsyncTracked *t, const EsyncRow *new)
+{
+	ListCell   *lc;
+
+	foreach(lc, esync_pending_moves())
+		if (is_other_half(lfirst(lc), t, new))
+			return lfirst(lc);
+	return NULL;
+}
+
+/*
+ * This transaction made a row, and no event tells: its own trigger has not run
+ * yet, since the change was made by an outer statement whose triggers are
+ * running, or capture could not see it.  Tells it now, after what went before
+ * it; its trigger, if it runs, finds it told.
+ */
+static bool
+tell_first(EsyncCapture *c, EsyncRow *row)
+{
+	HeapTuple	before;
+	EsyncMove  *m = waiting_half(c->t, row);
+
+	check_stack_depth();
+	if (m != NULL)
+	{
+		esync_pending_settle_move(m);
+		capture_move(c, m, row);
+	}
+	else if ((before = predecessor(c->rel, c->t, row)) != NULL)
+	{
+		EsyncRow	old = row_from_tuple(c->rel, before);
+
+		esync_record_update(c, &old, row);
+	}
+	else if ((row->tuple->t_data->t_infomask & HEAP_UPDATED) == 0 &&
+			 (!c->head.found || c->head.row_xmin == InvalidTransactionId))
+		esync_record_insert(c, row);
+	else
+		return false;			/* a rewrite of the table made it, no INSERT */
+	esync_record_turn(c, esync_record_key(c->t, row));
+	return esync_record_tells(c, row);
+}
+
+/*
+ * Settles moves that wait for their other half: true if this INSERT is it, and
+ * was captured with it.  Those of triggers further out go on waiting.
+ */
+static bool
+settle_moves(EsyncCapture *c, TriggerData *trigdata, EsyncRow *row)
+{
+	int			depth;
+
+	if (esync_pending_moves() == NIL)
+		return false;
+	depth = trigger_depth();
+	while (esync_pending_moves() != NIL)
+	{
+		EsyncMove  *m = llast(esync_pending_moves());
+
+		if (m->depth < depth)
+			return false;
+		esync_pending_settle_move(m);
+		if (m->depth == depth && TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
+			is_other_half(m, c->t, row))
+		{
+			capture_move(c, m, row);
+			return true;
+		}
+		flush_move(m);
+	}
+	return false;
 }
 
 /* Before the commit, what still waits is written. */
@@ -299,10 +370,13 @@ end_of_transaction(XactEvent event, void *arg)
 {
 	if (event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE)
 		return;
-	while (esync_pending_top_move() != NULL)
+	while (esync_pending_moves() != NIL)
 	{
+		EsyncMove  *m = llast(esync_pending_moves());
+
+		esync_pending_settle_move(m);
 		PushActiveSnapshot(GetTransactionSnapshot());
-		flush_move(esync_pending_pop_move());
+		flush_move(m);
 		PopActiveSnapshot();
 	}
 }
@@ -348,6 +422,7 @@ check_protocol(FunctionCallInfo fcinfo, const char *name, TriggerEvent moment)
 				 errmsg("table \"%s\" has a trigger of esync but is not enabled",
 						RelationGetRelationName(trigdata->tg_relation)),
 				 errhint("Call esync_enable for the table, or drop the trigger \"%s\".", name)));
+	esync_tracked_check(t);
 	return t;
 }
 
@@ -382,45 +457,6 @@ row_from_slot(TupleTableSlot *slot, HeapTuple tuple)
 	return row;
 }
 
-/* Did one command take the old tuple out of its partition and put in the new one? */
-static bool
-is_other_half(const EsyncMove *m, EsyncTracked *t, const EsyncRow *new)
-{
-	EsyncTracked *from = esync_tracked_get(m->relid);
-	HeapTupleHeader old = m->tuple->t_data;
-	HeapTupleHeader h = new->tuple->t_data;
-
-	return from && from->root == t->root &&
-		HeapTupleHeaderGetUpdateXid(old) == HeapTupleHeaderGetXmin(h) &&
-		HeapTupleHeaderGetCmax(old) == HeapTupleHeaderGetCmin(h);
-}
-
-/*
- * Settles moves that wait for their other half: true if this INSERT is it, and
- * was captured with it.  Those of triggers further out go on waiting.
- */
-static bool
-settle_moves(EsyncCapture *c, TriggerData *trigdata, EsyncRow *row)
-{
-	const EsyncMove *m;
-	int			depth;
-
-	if (esync_pending_top_move() == NULL)
-		return false;
-	depth = trigger_depth();
-	while ((m = esync_pending_top_move()) != NULL && m->depth >= depth)
-	{
-		if (m->depth == depth && TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
-			is_other_half(m, c->t, row))
-		{
-			capture_move(c, esync_pending_pop_move(), row);
-			return true;
-		}
-		flush_move(esync_pending_pop_move());
-	}
-	return false;
-}
-
 /* AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW: the way of a row to its events. */
 Datum
 esync_capture(PG_FUNCTION_ARGS)
@@ -445,12 +481,12 @@ esync_capture(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 	{
 		new = row_from_slot(trigdata->tg_newslot, trigdata->tg_newtuple);
-		if (!esync_pending_take_caught(c.t->relid, &new.tuple->t_self))
+		if (!esync_pending_take_caught(c.t->relid, new.tuple))
 			esync_record_update(&c, &row, &new);
 	}
 	else if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		if (!esync_pending_take_caught(c.t->relid, &row.tuple->t_self))
+		if (!esync_pending_take_caught(c.t->relid, row.tuple))
 			esync_record_insert(&c, &row);
 	}
 	else if (HeapTupleHeaderIndicatesMovedPartitions(row.tuple->t_data))
@@ -571,6 +607,7 @@ static void
 find_missing(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
 {
 	Missing    *m = arg;
+	MemoryContext cxt = CurrentMemoryContext;
 	Datum	   *key = palloc(t->nkeys * sizeof(Datum));
 
 	if (events->e[events->n - 1].row_xmin == InvalidTransactionId)
@@ -578,6 +615,7 @@ find_missing(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg
 	esync_key_from_text(t, aggregate_id, key);
 	if (SPI_execute_plan(m->plan, key, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "reading \"%s\" failed", t->table_name);
+	MemoryContextSwitchTo(cxt); /* SPI leaves its own */
 	SPI_freetuptable(SPI_tuptable);
 	if (SPI_processed > 0)
 		return;

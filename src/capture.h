@@ -48,6 +48,8 @@ extern bool esync_record_differs(EsyncTracked *t, const EsyncRow *old, const Esy
 extern text *esync_record_key(EsyncTracked *t, const EsyncRow *row);
 /* turns to an aggregate: its key and its last event */
 extern void esync_record_turn(EsyncCapture *c, text *key);
+/* does the head tell of exactly this tuple */
+extern bool esync_record_tells(const EsyncCapture *c, const EsyncRow *row);
 /* ground or Baseline, so that the head tells of the row */
 extern void esync_record_meet(EsyncCapture *c, EsyncRow *row);
 

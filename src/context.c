@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "pgtime.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -55,6 +56,8 @@ static EsyncContext *parsed = NULL;
 static char *parsed_from[SOURCES];	/* the texts that parsed was made from */
 static Oid	parsed_role = InvalidOid;
 static int	parsed_tolerance = 0;
+static pg_tz *parsed_zone = NULL;	/* for times that name no zone */
+static int	parsed_order = 0;
 static TimestampTz parsed_start = 0;	/* of the transaction, where sent_at matters */
 
 /* Defines the settings; called once, by _PG_init. */
@@ -242,6 +245,7 @@ is_fresh(char **from)
 {
 	if (parsed == NULL || parsed_role != GetOuterUserId() ||
 		parsed_tolerance != esync_clock_tolerance ||
+		parsed_zone != session_timezone || parsed_order != DateOrder ||
 		(parsed_start != 0 && parsed_start != GetCurrentTransactionStartTimestamp()))
 		return false;
 	for (int i = 0; i < SOURCES; i++)
@@ -252,8 +256,9 @@ is_fresh(char **from)
 }
 
 /*
- * Who and when, as of now.  The result is good until esync_context_generation
- * moves; callers ask once a statement.
+ * Who and when, as of now.  The result is good until the end of the
+ * transaction, and the latest until esync_context_generation moves; callers
+ * ask once a statement.
  */
 const EsyncContext *
 esync_context_get(void)
@@ -277,12 +282,14 @@ esync_context_get(void)
 	parse_context(c, from);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(cxt, TopMemoryContext);
-	if (parsed_cxt)
-		MemoryContextDelete(parsed_cxt);
+	if (parsed_cxt)				/* a row on its way may still use it */
+		MemoryContextSetParent(parsed_cxt, TopTransactionContext);
 	parsed_cxt = cxt;
 	parsed = c;
 	parsed_role = GetOuterUserId();
 	parsed_tolerance = esync_clock_tolerance;
+	parsed_zone = session_timezone;
+	parsed_order = DateOrder;
 	memcpy(parsed_from, from, sizeof(from));
 	return parsed;
 }

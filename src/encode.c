@@ -126,6 +126,40 @@ coder_init(Coder *coder, MemoryContext cxt, Oid typid, int32 typmod)
 	}
 }
 
+/*
+ * Can values of this type be written without running a function that a user
+ * wrote?  A cast to json is such a one, wherever in the type it stands.
+ */
+bool
+esync_encode_is_pure(Oid typid)
+{
+	Coder		coder;
+	TupleDesc	desc;
+	bool		pure = true;
+
+	check_stack_depth();
+	coder_init(&coder, CurrentMemoryContext, typid, -1);
+	switch (coder.kind)
+	{
+		case CODE_CAST:
+			return false;
+		case CODE_ARRAY:
+			return coder.basetype != ANYARRAYOID &&
+				esync_encode_is_pure(get_element_type(coder.basetype));
+		case CODE_COMPOSITE:
+			if (coder.basetype == RECORDOID)
+				return false;
+			desc = lookup_rowtype_tupdesc(coder.basetype, -1);
+			for (int i = 0; pure && i < desc->natts; i++)
+				pure = TupleDescAttr(desc, i)->attisdropped ||
+					esync_encode_is_pure(TupleDescAttr(desc, i)->atttypid);
+			ReleaseTupleDesc(desc);
+			return pure;
+		default:
+			return true;
+	}
+}
+
 typedef struct SortKey
 {
 	const char *name;
@@ -604,7 +638,11 @@ esync_encode_key(EsyncShape *keyshape, const Datum *values, const bool *isnull)
 			return cstring_to_text_with_len(buf, pg_lltoa(DatumGetInt64(value), buf));
 		case CODE_TEXT:
 			result = DatumGetTextPP(value);
-			return cstring_to_text_with_len(VARDATA_ANY(result), VARSIZE_ANY_EXHDR(result));
+			return cstring_to_text_with_len(VARDATA_ANY(result),
+											keyshape->coders[0].basetype == BPCHAROID ?
+											bpchartruelen(VARDATA_ANY(result),
+														  VARSIZE_ANY_EXHDR(result)) :
+											VARSIZE_ANY_EXHDR(result));
 		case CODE_NUMERIC:
 			return cstring_to_text(numeric_normalize(DatumGetNumeric(value)));
 		default:

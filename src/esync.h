@@ -20,6 +20,7 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "nodes/bitmapset.h"
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
@@ -235,7 +236,8 @@ typedef struct EsyncField
 	Oid			typid;			/* InvalidOid when gone */
 	int32		typmod;
 	bool		recorded;		/* its present name stands in tracked_column */
-	bool		excluded;
+	bool		generated;
+	bool		excluded;		/* never recorded: by option, or generated */
 	bool		masked;
 	bool		stamp;			/* kept by the option last_modified */
 	Jsonb	   *fill;			/* what rows hold that were never written since
@@ -270,6 +272,7 @@ typedef struct EsyncTracked
 	Oid			sequence;		/* esync.event_id_seq */
 	int32		table_id;
 	bool		is_root;
+	char	   *broken;			/* a key column that is gone; NULL: all is well */
 	bool		enabled;		/* false: history only */
 	bool		payload_full;
 	bool		notify;
@@ -294,6 +297,7 @@ typedef struct EsyncTracked
 	bool		key_generated;	/* some key column is generated, so in no patch */
 	AttrNumber	tombstone;		/* in relid; 0: none */
 	AttrNumber	tenant;
+	EsyncShape *tenant_shape;
 	int			tombstone_field;	/* index into fields; -1: none */
 	int			tenant_field;
 	int			nstamps;
@@ -403,6 +407,7 @@ typedef struct EsyncBounds
 {
 	TimestampTz as_of;			/* effective_timestamp <= as_of (Baseline ground always) */
 	TimestampTz known_at;		/* commit_timestamp <= known_at */
+	bool		present_life;	/* nothing before the last deletion of the row */
 } EsyncBounds;
 
 /* what a reader wants of each event; the rest of EsyncEvent is zero or NULL */
@@ -455,22 +460,22 @@ extern void esync_pending_init(void);
 /* capture of a table was off for a time in this transaction */
 extern void esync_pending_pause(Oid root);
 extern bool esync_pending_paused(Oid root);
-/* moves that wait for their other half, the innermost on top; NULL if none */
+/* EsyncMove: rows that left a partition and wait for their other half, innermost last */
+extern List *esync_pending_moves(void);
 extern void esync_pending_push_move(Oid relid, int depth, HeapTuple tuple);
-extern const EsyncMove *esync_pending_top_move(void);
-extern EsyncMove *esync_pending_pop_move(void);
+extern void esync_pending_settle_move(EsyncMove *m);
 /* a key found written again (by a tuple of that command) before its former row's
  * deletion was told; version of the Deleted that was written for it */
 extern void esync_pending_vanish(Oid root, text *aggregate_id, CommandId cid, int64 version);
 /* a tuple's deletion is told now: that version, if it was that former row; else 0 */
 extern int64 esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple tuple);
 /* a tuple whose event was written before its own trigger ran */
-extern void esync_pending_caught(Oid relid, ItemPointer tid);
-extern bool esync_pending_take_caught(Oid relid, ItemPointer tid);
+extern void esync_pending_caught(Oid relid, HeapTuple tuple);
+extern bool esync_pending_take_caught(Oid relid, HeapTuple tuple);
 
 /* ---- context.c */
 extern void esync_context_init(void);
-extern uint64 esync_context_generation;	/* moves when the last result of get is void */
+extern uint64 esync_context_generation;	/* moves when get would give something else */
 extern const EsyncContext *esync_context_get(void);
 
 /* ---- tracked.c: plans */
@@ -480,6 +485,7 @@ extern void esync_tracked_undo_on_abort(void);
 extern EsyncTracked *esync_tracked_get(Oid relid);
 /* the same of a tracked table named by a user; YS001 where it is not tracked */
 extern EsyncTracked *esync_tracked_need(Oid relid);
+extern void esync_tracked_check(const EsyncTracked *t);
 extern char *esync_tracked_name(const EsyncTracked *t);
 
 /* ---- lineage.c: fields through renames and restores */
@@ -488,7 +494,8 @@ extern int	esync_relnatts(Oid relid);
 extern void esync_side_insert(const char *relname, Datum *values, bool *nulls);
 extern int32 esync_epoch(void);
 extern void esync_epoch_record(void);
-extern EsyncField *esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded);
+extern EsyncField *esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded,
+									  int64 *check_from);
 extern void esync_lineage_record(EsyncTracked *t, int64 event_id);
 extern void esync_lineage_forget(void);
 /* index into fields of what `name` meant at event_id (PG_INT64_MAX: now); -1 if nothing */
@@ -504,6 +511,7 @@ extern text *esync_key_from_text(EsyncTracked *t, text *arg, Datum *values);
 extern Jsonb *esync_key_object(EsyncTracked *t, text *aggregate_id);
 
 /* ---- encode.c, decode.c: datum <-> JSON value, free of session settings */
+extern bool esync_encode_is_pure(Oid typid);
 extern EsyncShape *esync_shape_make(MemoryContext cxt, const EsyncAttr *attrs, int nattrs);
 
 /* values[attnum - 1] is the value of an attr; which is an index into attrs */
@@ -632,6 +640,16 @@ extern void esync_stream_back(EsyncTracked *t, text *aggregate_id, const EsyncBo
 							  Snapshot snapshot, bool follow,
 							  EsyncEventCallback callback, void *arg);
 
+/* what there is in a leaf */
+typedef struct EsyncCount
+{
+	int64		events;
+	int64		aggregates;
+	TimestampTz oldest;			/* commit times; without meaning where there are no events */
+	TimestampTz newest;
+} EsyncCount;
+extern void esync_stream_count(Oid leafid, EsyncCount *count);
+
 /* has an aggregate any event?  One reader for many questions */
 typedef struct EsyncLookup EsyncLookup;
 extern EsyncLookup *esync_stream_lookup_begin(EsyncTracked *t, Snapshot snapshot);
@@ -659,6 +677,16 @@ extern void esync_fold_stamp_value(const EsyncFold *fold, int field, char *buffe
 /* is there a row, by the events added */
 extern bool esync_fold_has_row(const EsyncFold *fold);
 
+/* folds of several aggregates, as events of a followed link need them */
+typedef struct EsyncFolds
+{
+	const EsyncTracked *t;
+	List	   *folds;
+	List	   *ids;			/* aggregate_id of each */
+} EsyncFolds;
+
+extern EsyncFold *esync_folds_of(EsyncFolds *folds, const text *aggregate_id);
+
 /* ---- replay.c: state at a point */
 /* what the table's row ought to hold now, by all events; NULL: no event, or gone */
 extern Jsonb *esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
@@ -679,6 +707,7 @@ extern Oid *esync_rights_key_types(const EsyncTracked *t);
 extern bool esync_rights_key(const EsyncTracked *t, const EsyncRights *rights);
 extern bool esync_rights_select(const EsyncTracked *t, const char *columns, Datum *key);
 /* patch or payload without the fields that the caller may not read; NULL stays NULL */
+extern Jsonb *esync_rights_meta(EsyncTracked *t, const EsyncRights *rights, Jsonb *meta);
 extern Jsonb *esync_rights_filter(EsyncTracked *t, const EsyncRights *rights,
 								  Jsonb *doc, bool is_patch, int64 event_id);
 

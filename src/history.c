@@ -84,10 +84,11 @@ bool
 esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncWant want,
 				   EsyncReading *reading)
 {
-	EsyncBounds unbounded = {DT_NOEND, DT_NOEND};
+	EsyncBounds unbounded = {DT_NOEND, DT_NOEND, false};
 
 	if (!esync_history_take(fcinfo, key_is_text, reading))
 		return false;
+	unbounded.present_life = reading->rights.rls;
 	reading->rls_hidden = reading->rights.rls &&
 		!esync_rights_row(reading->tracked, &reading->rights, reading->key);
 	reading->events = esync_stream_read(reading->tracked, reading->aggregate_id, &unbounded,
@@ -586,20 +587,17 @@ esync_field_history_text(PG_FUNCTION_ARGS)
 typedef struct Rows
 {
 	bool		needed;			/* some event has no payload */
-	EsyncFold	fold;
+	EsyncFolds	folds;
 } Rows;
 
 /* Begins the fold, if any payload is missing. */
 static void
 rows_begin(Rows *rows, const EsyncReading *reading)
 {
-	const EsyncTracked *t = reading->tracked;
-
-	rows->needed = false;
+	memset(rows, 0, sizeof(Rows));
+	rows->folds.t = reading->tracked;
 	for (int i = 0; i < reading->events->n && !rows->needed; i++)
 		rows->needed = reading->events->e[i].payload == NULL;
-	if (rows->needed)
-		esync_fold_init(&rows->fold, t->fields, t->nfields, t->tombstone_field);
 }
 
 /*
@@ -613,14 +611,16 @@ rows_next(Rows *rows, const EsyncReading *reading, int index)
 	bool		hard = event->type == ESYNC_DELETED &&
 		esync_json_count(&event->patch->root) == 0;
 	Jsonb	   *row = esync_event_payload(event);
+	EsyncFold  *fold;
 
 	if (!rows->needed)
 		return row;
+	fold = esync_folds_of(&rows->folds, event->aggregate_id);
 	if (row == NULL && hard)
-		row = esync_fold_state(&rows->fold, true);
-	esync_fold_add(&rows->fold, event, index);
+		row = esync_fold_state(fold, true);
+	esync_fold_add(fold, event, index);
 	if (row == NULL && !hard)
-		row = esync_fold_state(&rows->fold, true);
+		row = esync_fold_state(fold, true);
 	return row;
 }
 
@@ -658,8 +658,9 @@ put_event(ReturnSetInfo *rsinfo, const EsyncReading *reading, int index, Jsonb *
 	values[9] = TimestampTzGetDatum(event->submit);
 	values[10] = TimestampTzGetDatum(event->commit);
 	values[11] = TimestampTzGetDatum(event->effective);
+	values[12] = PointerGetDatum(esync_rights_meta(reading->tracked, &reading->rights,
+												   event->meta));
 	nulls[12] = event->meta == NULL;
-	values[12] = PointerGetDatum(event->meta);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

@@ -50,6 +50,9 @@ is_key_type(Oid typid, Oid collation)
 		case FLOAT4OID:
 		case FLOAT8OID:
 			return true;
+		case BPCHAROID:			/* trailing blanks are cut off */
+			base = TEXTOID;
+			break;
 		default:
 			break;
 	}

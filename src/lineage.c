@@ -37,7 +37,8 @@
 /* columns of esync.tracked_column */
 enum
 {
-	COL_TABLE_ID = 1, COL_EPOCH, COL_RELID, COL_ATTNUM, COL_NAME, COL_FROM_EVENT, COL_FILL,
+	COL_TABLE_ID = 1, COL_EPOCH, COL_RELID, COL_ATTNUM, COL_NAME, COL_FROM_EVENT, COL_GENERATED,
+	COL_FILL,
 	COL_COUNT = COL_FILL
 };
 
@@ -56,6 +57,7 @@ typedef struct Recorded
 	AttrNumber	attnum;
 	NameData	name;
 	int64		from_event;
+	bool		generated;
 	Jsonb	   *fill;
 } Recorded;
 
@@ -67,6 +69,7 @@ typedef struct Growing
 	int32		epoch;			/* the life in which attnum holds */
 	Oid			relid;
 	AttrNumber	attnum;
+	bool		generated;		/* as recorded last */
 } Growing;
 
 typedef struct Lineage
@@ -226,6 +229,7 @@ recorded_from(HeapTuple tuple, TupleDesc desc)
 	r->attnum = DatumGetInt16(values[COL_ATTNUM - 1]);
 	r->name = *DatumGetName(values[COL_NAME - 1]);
 	r->from_event = DatumGetInt64(values[COL_FROM_EVENT - 1]);
+	r->generated = DatumGetBool(values[COL_GENERATED - 1]);
 	if (!nulls[COL_FILL - 1])
 		r->fill = DatumGetJsonbPCopy(values[COL_FILL - 1]);
 	return r;
@@ -348,8 +352,8 @@ missing_of(HeapTuple tuple)
 	Datum		missing;
 	Datum		value;
 
-	if (!att->atthasmissing)
-		return NULL;
+	if (!att->atthasmissing || !esync_encode_is_pure(att->atttypid))
+		return NULL;			/* this may run as somebody else: no user's function */
 	missing = SysCacheGetAttr(ATTNUM, tuple, Anum_pg_attribute_attmissingval, &isnull);
 	if (isnull)
 		return NULL;
@@ -399,14 +403,17 @@ overlay_column(Lineage *lineage, int32 epoch, Oid root, HeapTuple tuple)
 	f->attnum = att->attnum;
 	f->typid = att->atttypid;
 	f->typmod = att->atttypmod;
-	f->excluded = att->attgenerated != '\0';
+	f->generated = f->excluded = att->attgenerated != '\0';
 	if (f->fill == NULL && f->nnames == 0)
 		f->fill = fill_of(root, tuple);
 	f->recorded = false;
 	f->name = pstrdup(NameStr(att->attname));
 }
 
-/* Whether a field's present name is the last one recorded in this life. */
+/*
+ * Whether a field's present name is the last one recorded in this life, and
+ * whether it was as it is, generated or not.
+ */
 static bool
 is_recorded(List *rows, int32 epoch, Oid root, const EsyncField *f)
 {
@@ -420,7 +427,8 @@ is_recorded(List *rows, int32 epoch, Oid root, const EsyncField *f)
 		if (r->epoch == epoch && r->relid == root && r->attnum == f->attnum)
 			last = r;
 	}
-	return last != NULL && strcmp(NameStr(last->name), f->name) == 0;
+	return last != NULL && last->generated == f->generated &&
+		strcmp(NameStr(last->name), f->name) == 0;
 }
 
 /* Living columns first, by attnum; gone ones after them as they came. */
@@ -442,10 +450,11 @@ growing_cmp(const void *a, const void *b)
 /*
  * All fields of a table, in the current memory context: those of living
  * columns by attnum, then those that are gone.  *unrecorded tells whether
- * some present name is not in tracked_column yet.
+ * some present name is not in tracked_column yet; *check_from is the event
+ * since when rows may hold what was never recorded, 0 if there is none.
  */
 EsyncField *
-esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded)
+esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded, int64 *check_from)
 {
 	int32		epoch = esync_epoch();
 	List	   *rows = read_recorded(table_id);
@@ -454,11 +463,21 @@ esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded)
 	EsyncField *fields;
 	ListCell   *lc;
 
+	*check_from = 0;
 	foreach(lc, rows)
 	{
 		Recorded   *r = lfirst(lc);
-		Growing    *g = field_in_life(&lineage, r->epoch, r->relid, r->attnum, NameStr(r->name));
+		Growing    *g;
 
+		if (r->attnum == 0)		/* a mark, of no column */
+		{
+			*check_from = Max(*check_from, r->from_event);
+			continue;
+		}
+		g = field_in_life(&lineage, r->epoch, r->relid, r->attnum, NameStr(r->name));
+		if (g->generated && !r->generated)
+			*check_from = Max(*check_from, r->from_event);
+		g->generated = r->generated;
 		grow_name(g, NameStr(r->name), r->from_event);
 		if (r->fill)
 			g->field.fill = r->fill;
@@ -535,6 +554,7 @@ record_name(int32 table_id, Oid root, EsyncField *f, int64 event_id)
 	values[COL_ATTNUM - 1] = Int16GetDatum(f->attnum);
 	values[COL_NAME - 1] = NameGetDatum(&name);
 	values[COL_FROM_EVENT - 1] = Int64GetDatum(event_id);
+	values[COL_GENERATED - 1] = BoolGetDatum(f->generated);
 	values[COL_FILL - 1] = PointerGetDatum(f->fill);
 	nulls[COL_FILL - 1] = f->fill == NULL;
 	esync_side_insert("tracked_column", values, nulls);
@@ -572,10 +592,22 @@ esync_lineage_record(EsyncTracked *t, int64 event_id)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Leaves a mark: rows whose head is older than event_id may hold what was
+ * never recorded, and are to be compared with their fold.
+ */
+static void
+record_mark(int32 table_id, Oid root, int64 event_id)
+{
+	EsyncField	none = {.name = ""};
+
+	record_name(table_id, root, &none, event_id);
+}
+
 PG_FUNCTION_INFO_V1(esync_record_columns);
 PG_FUNCTION_INFO_V1(esync_present_name);
 
-/* esync.record_columns(table_id, tbl, from_event) */
+/* esync.record_columns(table_id, tbl, from_event, mark) */
 Datum
 esync_record_columns(PG_FUNCTION_ARGS)
 {
@@ -585,9 +617,11 @@ esync_record_columns(PG_FUNCTION_ARGS)
 	t.table_id = PG_GETARG_INT32(0);
 	t.root = PG_GETARG_OID(1);
 	t.cxt = CurrentMemoryContext;
-	t.fields = esync_lineage_load(t.table_id, t.root, &t.nfields, &t.unrecorded);
+	t.fields = esync_lineage_load(t.table_id, t.root, &t.nfields, &t.unrecorded, &t.check_from);
 	if (t.unrecorded)
 		esync_lineage_record(&t, PG_GETARG_INT64(2));
+	if (PG_GETARG_BOOL(3))
+		record_mark(t.table_id, t.root, PG_GETARG_INT64(2));
 	PG_RETURN_VOID();
 }
 
@@ -599,8 +633,9 @@ esync_present_name(PG_FUNCTION_ARGS)
 	Name		result = palloc0(NAMEDATALEN);
 	int			nfields;
 	bool		unrecorded;
+	int64		check_from;
 	EsyncField *fields = esync_lineage_load(PG_GETARG_INT32(0), PG_GETARG_OID(1),
-											&nfields, &unrecorded);
+											&nfields, &unrecorded, &check_from);
 	int			i = esync_field_at(fields, nfields, name, strlen(name), PG_GETARG_INT64(3));
 
 	if (i < 0 || fields[i].attnum == 0)

@@ -642,3 +642,31 @@ esync_fold_state(EsyncFold *fold, bool with_masked)
 	esync_json_close(&json);
 	return esync_json_finish(&json);
 }
+
+/* ------------------------------------------------------- several aggregates */
+
+/*
+ * The fold of one aggregate among those of a followed link, made at its first
+ * event.  Each key has its own: two rows may have borne one key.
+ */
+EsyncFold *
+esync_folds_of(EsyncFolds *folds, const text *aggregate_id)
+{
+	EsyncFold  *fold;
+	ListCell   *lc;
+
+	foreach(lc, folds->ids)
+	{
+		const text *id = lfirst(lc);
+
+		if (id == aggregate_id ||
+			(VARSIZE_ANY_EXHDR(id) == VARSIZE_ANY_EXHDR(aggregate_id) &&
+			 memcmp(VARDATA_ANY(id), VARDATA_ANY(aggregate_id), VARSIZE_ANY_EXHDR(id)) == 0))
+			return list_nth(folds->folds, foreach_current_index(lc));
+	}
+	fold = palloc(sizeof(EsyncFold));
+	esync_fold_init(fold, folds->t->fields, folds->t->nfields, folds->t->tombstone_field);
+	folds->folds = lappend(folds->folds, fold);
+	folds->ids = lappend(folds->ids, (void *) aggregate_id);
+	return fold;
+}

@@ -38,6 +38,8 @@ typedef struct CaughtKey
 typedef struct Caught
 {
 	CaughtKey	key;			/* must be first */
+	TransactionId xmin;			/* of the tuple: its place may be taken by another */
+	CommandId	cmin;
 	SubTransactionId subid;
 } Caught;
 
@@ -162,21 +164,18 @@ esync_pending_push_move(Oid relid, int depth, HeapTuple tuple)
 	MemoryContextSwitchTo(old);
 }
 
-/* The innermost move that waits for its other half; NULL: none. */
-const EsyncMove *
-esync_pending_top_move(void)
+/* The moves that wait for their other half, the innermost last. */
+List *
+esync_pending_moves(void)
 {
-	return moves == NIL ? NULL : llast(moves);
+	return moves;
 }
 
-/* The same, taken out; it lives on until the end of the transaction. */
-EsyncMove *
-esync_pending_pop_move(void)
+/* One of them is settled; it lives on until the end of the transaction. */
+void
+esync_pending_settle_move(EsyncMove *m)
 {
-	EsyncMove  *m = llast(moves);
-
-	moves = list_delete_last(moves);
-	return m;
+	moves = list_delete_ptr(moves, m);
 }
 
 /* Remembers a deletion recorded before it was told. */
@@ -225,11 +224,26 @@ esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
 	return 0;
 }
 
-/* Remembers a tuple whose making was recorded before its trigger ran. */
-void
-esync_pending_caught(Oid relid, ItemPointer tid)
+/* The key of a tuple among the caught ones. */
+static CaughtKey
+caught_key(Oid relid, HeapTuple tuple)
 {
 	CaughtKey	key;
+
+	memset(&key, 0, sizeof(key));
+	key.relid = relid;
+	key.tid = tuple->t_self;
+	return key;
+}
+
+/*
+ * Remembers a tuple of this transaction whose making was recorded before its
+ * trigger ran.
+ */
+void
+esync_pending_caught(Oid relid, HeapTuple tuple)
+{
+	CaughtKey	key = caught_key(relid, tuple);
 	Caught	   *c;
 
 	if (caught == NULL)
@@ -243,25 +257,28 @@ esync_pending_caught(Oid relid, ItemPointer tid)
 		caught = hash_create("esync caught", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		MemoryContextSwitchTo(old);
 	}
-	memset(&key, 0, sizeof(key));
-	key.relid = relid;
-	key.tid = *tid;
 	c = hash_search(caught, &key, HASH_ENTER, NULL);
+	c->xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+	c->cmin = HeapTupleHeaderGetCmin(tuple->t_data);
 	c->subid = GetCurrentSubTransactionId();
 }
 
 /* Its trigger runs now: was it recorded before? */
 bool
-esync_pending_take_caught(Oid relid, ItemPointer tid)
+esync_pending_take_caught(Oid relid, HeapTuple tuple)
 {
 	CaughtKey	key;
-	bool		found;
+	Caught	   *c;
+	bool		ours;
 
 	if (caught == NULL)
 		return false;
-	memset(&key, 0, sizeof(key));
-	key.relid = relid;
-	key.tid = *tid;
-	(void) hash_search(caught, &key, HASH_REMOVE, &found);
-	return found;
+	key = caught_key(relid, tuple);
+	c = hash_search(caught, &key, HASH_FIND, NULL);
+	if (c == NULL)
+		return false;
+	ours = c->xmin == HeapTupleHeaderGetXmin(tuple->t_data) &&
+		c->cmin == HeapTupleHeaderGetCmin(tuple->t_data);
+	hash_search(caught, &key, HASH_REMOVE, NULL);
+	return ours;
 }

@@ -31,6 +31,7 @@ typedef struct Extra
 } Extra;
 
 #define MAX_EXTRAS 5
+#define MAX_NOTIFIED 1000		/* bytes; JSON may escape each with six */
 
 /* ---------------------------------------------------------------- small ones */
 
@@ -130,9 +131,7 @@ tenant_of(EsyncTracked *t, const EsyncRow *row)
 
 	if (t->tenant == 0 || row->isnull[t->tenant - 1])
 		return NULL;
-	for (int i = 0; i < t->ncolumns; i++)
-		if (t->columns[i].attnum == t->tenant)
-			esync_encode_value(t->row, t->columns[i].shape, row->values[t->tenant - 1], false, &v);
+	esync_encode_value(t->tenant_shape, 0, row->values[t->tenant - 1], false, &v);
 	if (v.type == jbvString)
 		return cstring_to_text_with_len(v.val.string.val, v.val.string.len);
 	return cstring_to_text(JsonbToCString(NULL, &esync_json_from_value(&v)->root, 64));
@@ -369,7 +368,10 @@ begin_baseline(EsyncCapture *c, EsyncEvent *e)
 	e->effective_high = e->effective;
 }
 
-/* One NOTIFY per subtransaction, table and tenant; PostgreSQL folds the rest. */
+/*
+ * One NOTIFY a transaction, table and tenant: PostgreSQL folds equal ones.  A
+ * tenant too long for a notification is told as null.
+ */
 static void
 notify(EsyncCapture *c, const EsyncEvent *e)
 {
@@ -385,7 +387,7 @@ notify(EsyncCapture *c, const EsyncEvent *e)
 
 		esync_json_string(&json, table, strlen(table));
 	}
-	if (e->tenant)
+	if (e->tenant && VARSIZE_ANY_EXHDR(e->tenant) <= MAX_NOTIFIED)
 		esync_json_string(&json, VARDATA_ANY(e->tenant), VARSIZE_ANY_EXHDR(e->tenant));
 	else
 		esync_json_null(&json);
@@ -494,8 +496,8 @@ check_drift(EsyncCapture *c, const EsyncRow *row)
 }
 
 /* Does the head tell of exactly this tuple, and not of another or none? */
-static bool
-head_tells(const EsyncCapture *c, const EsyncRow *row)
+bool
+esync_record_tells(const EsyncCapture *c, const EsyncRow *row)
 {
 	return c->head.found && c->head.row_xmin == esync_row_xmin(row) &&
 		ItemPointerEquals((ItemPointer) &c->head.row_tid, &row->tuple->t_self);
@@ -509,16 +511,20 @@ head_tells(const EsyncCapture *c, const EsyncRow *row)
 void
 esync_record_meet(EsyncCapture *c, EsyncRow *row)
 {
-	if (head_tells(c, row))
+	if (esync_record_tells(c, row))
 	{
 		if (c->head.event_id < c->t->check_from)
 			check_drift(c, row);
 		return;
 	}
-	if (c->tell_first && !esync_pending_paused(c->t->root) &&
-		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->tuple->t_data)) &&
-		c->tell_first(c, row))
-		return;
+	if (c->rel != NULL &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->tuple->t_data)))
+	{
+		/* whatever is told of it now, its own trigger must not tell it again */
+		esync_pending_caught(RelationGetRelid(c->rel), row->tuple);
+		if (!esync_pending_paused(c->t->root) && c->tell_first(c, row))
+			return;
+	}
 	if (!c->head.found)
 		put_ground(c, row);
 	else
@@ -656,6 +662,11 @@ put_updated(EsyncCapture *c, const EsyncRow *old, const EsyncRow *new, const int
 	e.payload = payload_of(c, &e, new);
 	e.tenant = tenant_of(c->t, new);
 	put(c, &e);
+	if (c->t->notify && c->t->tenant != 0)
+	{
+		e.tenant = tenant_of(c->t, old);	/* who may lose the row hears of it too */
+		notify(c, &e);
+	}
 }
 
 /*
@@ -684,7 +695,7 @@ put_moved(EsyncCapture *c, EsyncRow *old, const EsyncRow *new, text *old_key, te
 	TimestampTz after;
 
 	esync_record_turn(c, old_key);
-	if (!head_tells(c, old))
+	if (!esync_record_tells(c, old))
 		deleted_version = esync_pending_take_vanished(c->t->root, old_key, old->tuple);
 	if (deleted_version == 0)
 	{
@@ -744,7 +755,7 @@ void
 esync_record_delete(EsyncCapture *c, EsyncRow *old)
 {
 	esync_record_turn(c, esync_record_key(c->t, old));
-	if (!head_tells(c, old) &&
+	if (!esync_record_tells(c, old) &&
 		esync_pending_take_vanished(c->t->root, c->key, old->tuple) != 0)
 		return;
 	esync_record_meet(c, old);

@@ -77,6 +77,7 @@ begin_reading(FunctionCallInfo fcinfo, bool key_is_text, Reading *r)
 	r->key = values;
 	r->bounds.as_of = bound_argument(fcinfo, 2);
 	r->bounds.known_at = bound_argument(fcinfo, 3);
+	r->bounds.present_life = r->rights.rls;
 	return true;
 }
 
@@ -177,7 +178,9 @@ state(FunctionCallInfo fcinfo, bool key_is_text)
 
 	if (!begin_reading(fcinfo, key_is_text, &r))
 		PG_RETURN_NULL();
-	result = fold_aggregate(r.t, r.aggregate_id, &r.bounds, GetActiveSnapshot(), true, &fold);
+	result = fold_aggregate(r.t, r.aggregate_id, &r.bounds, GetActiveSnapshot(), false, &fold);
+	if (!fold.known)			/* not under this key yet, but maybe under a former one */
+		result = fold_aggregate(r.t, r.aggregate_id, &r.bounds, GetActiveSnapshot(), true, &fold);
 	if (!fold.known && !has_events(r.t, r.aggregate_id))
 		result = esync_row_read(r.t, &r.rights, r.key);
 	result = esync_rights_filter(r.t, &r.rights, result, false, PG_INT64_MAX);
@@ -240,23 +243,23 @@ put_states(ReturnSetInfo *rsinfo, Reading *r, EsyncEvents *events)
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "esync replay row",
 											  ALLOCSET_DEFAULT_SIZES);
 	int		   *order = palloc(Max(events->n, 1) * sizeof(int));
-	EsyncFold	fold;
+	EsyncFolds	folds = {.t = r->t};
 
 	for (int i = 0; i < events->n; i++)
 		order[i] = i;
 	qsort_arg(order, events->n, sizeof(int), submit_cmp, events);
-	esync_fold_init(&fold, r->t->fields, r->t->nfields, r->t->tombstone_field);
 	for (int i = 0; i < events->n; i++)
 	{
 		EsyncEvent *e = &events->e[order[i]];
+		EsyncFold  *fold = esync_folds_of(&folds, e->aggregate_id);
 		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
-		esync_fold_add(&fold, e, order[i]);
-		if (r->t->nstamps > 0 && fold.row_event != NULL)
-			(void) esync_event_payload(fold.row_event); /* not in the row's context */
+		esync_fold_add(fold, e, order[i]);
+		if (r->t->nstamps > 0 && fold->row_event != NULL)
+			(void) esync_event_payload(fold->row_event);	/* not in the row's context */
 		old = MemoryContextSwitchTo(row);
-		put_state(rsinfo, r, e, &fold);
+		put_state(rsinfo, r, e, fold);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row);
 	}
@@ -312,20 +315,22 @@ typedef struct AsOf
 } AsOf;
 
 /*
- * Is this what was recorded of a column while it was masked?  Where text is
- * stored nobody can tell, and the mask shows.
+ * Is this what was recorded of a column while it was masked?  Where the type
+ * could hold just that text nobody can tell, and the mask shows.
  */
 static bool
 is_mask(const EsyncTracked *t, int field, const JsonbValue *value)
 {
+	Oid			base = getBaseType(t->fields[field].typid);
 	char		category;
 	bool		preferred;
 
 	if (value->type != jbvString || value->val.string.len != strlen(ESYNC_MASK) ||
 		memcmp(value->val.string.val, ESYNC_MASK, strlen(ESYNC_MASK)) != 0)
 		return false;
-	get_type_category_preferred(getBaseType(t->fields[field].typid), &category, &preferred);
-	return category != TYPCATEGORY_STRING;
+	get_type_category_preferred(base, &category, &preferred);
+	return category != TYPCATEGORY_STRING && base != JSONBOID && base != JSONOID &&
+		base != XMLOID && base != REFCURSOROID;
 }
 
 /* Callback: folds one aggregate and puts out its row, typed. */
@@ -486,12 +491,13 @@ Datum
 esync_as_of(PG_FUNCTION_ARGS)
 {
 	EsyncTracked *t = table_of_argument(fcinfo);
-	EsyncBounds bounds = {bound_argument(fcinfo, 1), bound_argument(fcinfo, 2)};
+	EsyncBounds bounds = {bound_argument(fcinfo, 1), bound_argument(fcinfo, 2), false};
 	AsOf		a;
 	ErrorContextCallback context;
 	int			natts;
 
 	esync_rights_read(t, &a.rights);
+	bounds.present_life = a.rights.rls;
 	InitMaterializedSRF(fcinfo, 0);
 	a.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	natts = a.rsinfo->setDesc->natts;

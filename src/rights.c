@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
@@ -20,6 +21,8 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
@@ -271,6 +274,30 @@ filter_payload(EsyncTracked *t, const EsyncRights *rights, Jsonb *payload, int64
 	return esync_json_object(n, members);
 }
 
+/* Meta as the caller may see it: no keys for one who may not read the key. */
+Jsonb *
+esync_rights_meta(EsyncTracked *t, const EsyncRights *rights, Jsonb *meta)
+{
+	EsyncMember *members;
+	int			n = 0;
+	EsyncWalk	walk;
+
+	if (meta == NULL || esync_rights_key(t, rights))
+		return meta;
+	members = palloc(Max(esync_json_count(&meta->root), 1) * sizeof(EsyncMember));
+	esync_walk_init(&walk, &meta->root);
+	while (esync_walk_next(&walk))
+	{
+		if ((walk.keylen == 8 && memcmp(walk.key, "moved_to", 8) == 0) ||
+			(walk.keylen == 10 && memcmp(walk.key, "moved_from", 10) == 0))
+			continue;
+		members[n].key = walk.key;
+		members[n].keylen = walk.keylen;
+		members[n++].value = walk.value;
+	}
+	return esync_json_object(n, members);
+}
+
 /*
  * A patch or a payload as the caller may see it: without columns that it may
  * not read and those excluded, masked ones as ESYNC_MASK.  The very same
@@ -310,26 +337,8 @@ extension_owner(void)
 }
 
 /*
- * Runs a query through SPI as the owner of the extension and leaves SPI
- * connected, so that the caller can take the result; then SPI_finish.
- */
-static void
-query_as_owner(const char *query, int nargs, Oid *types, Datum *values, const char *nulls)
-{
-	Oid			user;
-	int			context;
-
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(query, nargs, types, values, nulls, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "query failed: %s", query);
-	SetUserIdAndSecContext(user, context);
-}
-
-/*
- * Runs "SELECT esync.<name>(args of fcinfo)" as the owner of the extension.
+ * Runs "SELECT esync.<name>(args of fcinfo)" as the owner of the extension,
+ * with a search_path that nobody else can write to.
  * The caller has checked that the user may.  True if it returns true.
  */
 static bool
@@ -340,6 +349,9 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 	char		nulls[FUNC_MAX_ARGS + 1];
 	Oid		   *types;
 	int			nargs;
+	Oid			user;
+	int			context;
+	int			level;
 	bool		isnull;
 	bool		result;
 
@@ -353,10 +365,20 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 		nulls[i] = fcinfo->args[i].isnull ? 'n' : ' ';
 	}
 	appendStringInfoChar(&query, ')');
-	query_as_owner(query.data, nargs, types, values, nulls);
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
+	level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(query.data, nargs, types, values, nulls, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "calling esync.%s failed", name);
 	result = SPI_gettypeid(SPI_tuptable->tupdesc, 1) == BOOLOID &&
 		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
+	AtEOXact_GUC(true, level);
+	SetUserIdAndSecContext(user, context);
 	return result;
 }
 
@@ -411,31 +433,35 @@ esync_disable_table(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(esync_leaf_stats);
 
-/* esync.leaf_stats(tbl): counts for whoever may read the table, else NULLs. */
+/*
+ * esync.leaf_stats(table_id, tbl): counts for whoever may read the table, or
+ * the leaf itself where the table is gone; else NULLs.
+ */
 Datum
 esync_leaf_stats(PG_FUNCTION_ARGS)
 {
-	EsyncTracked *t = esync_tracked_get(PG_GETARG_OID(0));
+	Oid			leaf = get_relname_relid(psprintf("event_%d", PG_GETARG_INT32(0)),
+										 get_namespace_oid("esync", false));
+	Oid			asked = PG_ARGISNULL(1) || get_rel_name(PG_GETARG_OID(1)) == NULL ?
+		leaf : PG_GETARG_OID(1);
 	TupleDesc	desc;
+	EsyncCount	count;
 	Datum		values[5] = {0};
 	bool		nulls[5] = {true, true, true, true, true};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	desc = BlessTupleDesc(desc);
-	if (t && pg_class_aclcheck(t->root, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+	if (OidIsValid(leaf) && pg_class_aclcheck(asked, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
 	{
-		query_as_owner(psprintf("SELECT pg_catalog.count(*),"
-								" pg_catalog.count(*) FILTER (WHERE s.first),"
-								" pg_catalog.pg_total_relation_size('esync.event_%d'),"
-								" pg_catalog.min(s.at), pg_catalog.max(s.at)"
-								" FROM (SELECT e.aggregate_id IS DISTINCT FROM pg_catalog.lag(e.aggregate_id)"
-								" OVER (ORDER BY e.aggregate_id, e.version) AS first,"
-								" e.commit_timestamp AS at FROM esync.event_%d AS e) AS s",
-								t->table_id, t->table_id), 0, NULL, NULL, NULL);
-		for (int i = 0; i < 5; i++)
-			values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &nulls[i]);
-		SPI_finish();
+		esync_stream_count(leaf, &count);
+		values[0] = Int64GetDatum(count.events);
+		values[1] = Int64GetDatum(count.aggregates);
+		values[2] = DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(leaf));
+		values[3] = TimestampTzGetDatum(count.oldest);
+		values[4] = TimestampTzGetDatum(count.newest);
+		nulls[0] = nulls[1] = nulls[2] = false;
+		nulls[3] = nulls[4] = count.events == 0;
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

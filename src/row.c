@@ -147,6 +147,8 @@ esync_row_head(PG_FUNCTION_ARGS)
 		PG_RETURN_JSONB_P(row_head(&reading, row, 1, false));
 	}
 	last = &reading.events->e[reading.events->n - 1];
+	if (reading.rls_hidden && last->row_xmin != InvalidTransactionId)
+		PG_RETURN_NULL();
 	row = reading.rls_hidden ? NULL : folded_row(&reading);
 	PG_RETURN_JSONB_P(row_head(&reading, row, last->version,
 							   (last->flags & ESYNC_FLAG_DELETED) != 0));
@@ -155,34 +157,43 @@ esync_row_head(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(esync_version_any);
 PG_FUNCTION_INFO_V1(esync_version_text);
 
-/* Callback: the last event's version is all that is asked. */
-static bool
-take_version(EsyncEvent *event, int index, void *arg)
+/* what is asked of the last event */
+typedef struct Last
 {
-	*(int64 *) arg = event->version;
+	int64		version;		/* 0: there is none */
+	bool		row;			/* it left a row */
+} Last;
+
+/* Callback: takes it from the last event, which comes first. */
+static bool
+take_last(EsyncEvent *event, int index, void *arg)
+{
+	Last	   *last = arg;
+
+	last->version = event->version;
+	last->row = event->row_xmin != InvalidTransactionId;
 	return false;
 }
 
 /*
  * The version of a row as of the statement's snapshot; 1 for a row without
- * events, NULL where there is neither.  Row policies do not hide it from one
- * who knows the key: a deleted row's version is told to everybody.
+ * events, NULL where there is neither.  Row policies hide it with the row, but
+ * the version of a row that is gone is told to whoever knows the key.
  */
 static Datum
 version_of(FunctionCallInfo fcinfo, bool key_is_text)
 {
 	EsyncReading reading;
-	int64		version = 0;
+	Last		last = {0};
 
 	if (!esync_history_take(fcinfo, key_is_text, &reading))
 		PG_RETURN_NULL();
 	esync_stream_back(reading.tracked, reading.aggregate_id, NULL, GetActiveSnapshot(), false,
-					  take_version, &version);
-	if (version == 0 && esync_rights_row(reading.tracked, &reading.rights, reading.key))
-		version = 1;
-	if (version == 0)
+					  take_last, &last);
+	if ((last.version == 0 || (reading.rights.rls && last.row)) &&
+		!esync_rights_row(reading.tracked, &reading.rights, reading.key))
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(version);
+	PG_RETURN_INT64(Max(last.version, 1));
 }
 
 /* esync_version(tbl regclass, key "any") */

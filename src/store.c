@@ -29,6 +29,9 @@
 
 #include "esync.h"
 
+/* a key of so many bytes needs no compression to fit into a btree */
+#define MAX_PLAIN_KEY	2600
+
 typedef struct OpenLeaf
 {
 	EsyncLeaf	leaf;			/* must be first */
@@ -44,7 +47,8 @@ typedef struct OpenLeaf
 	int			nindexes;
 	Relation   *indexes;
 	IndexInfo **infos;
-	EState	   *estate;			/* where it is not plain; else NULL */
+	MemoryContext exec_cxt;		/* where it is not plain; else NULL */
+	EState	   *estate;
 	ResultRelInfo *rri;
 } OpenLeaf;
 
@@ -75,8 +79,12 @@ close_leaf(OpenLeaf *o)
 	if (o->leaf.head_slot)
 		ExecDropSingleTupleTableSlot(o->leaf.head_slot);
 	ExecDropSingleTupleTableSlot(o->slot);
-	if (o->rri)
+	if (o->exec_cxt)
+	{
 		ExecCloseIndices(o->rri);
+		ExecResetTupleTable(o->estate->es_tupleTable, false);
+		MemoryContextDelete(o->exec_cxt);
+	}
 	close_indexes(o);
 	table_close(o->leaf.rel, NoLock);
 	CurrentResourceOwner = old;
@@ -204,15 +212,24 @@ open_indexes(OpenLeaf *o, EsyncTracked *t)
 						 t->table_name)));
 }
 
-/* What it takes to go by way of the executor: see insert_row. */
+/*
+ * What it takes to go by way of the executor: see insert_row.  Its memory is
+ * the subtransaction's, since it is needed until the leaf is closed.
+ */
 static void
 open_executor(OpenLeaf *o)
 {
+	MemoryContext old;
+
+	o->exec_cxt = AllocSetContextCreate(CurTransactionContext, "esync executor",
+										ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(o->exec_cxt);
 	o->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(o->rri, o->leaf.rel, 0, NULL, 0);
 	ExecOpenIndices(o->rri, false);
 	o->estate = CreateExecutorState();
 	o->estate->es_opened_result_relations = list_make1(o->rri);
+	MemoryContextSwitchTo(old);
 }
 
 /* Opens everything that an insert needs. */
@@ -228,8 +245,7 @@ open_leaf(OpenLeaf *o, EsyncTracked *t)
 	o->leaf.rel = table_open(t->leaf, RowExclusiveLock);
 	o->leaf.head_scan = NULL;
 	o->leaf.head_slot = NULL;
-	o->rri = NULL;
-	o->estate = NULL;
+	o->exec_cxt = NULL;
 	open_indexes(o, t);
 	o->slot = MakeSingleTupleTableSlot(RelationGetDescr(o->leaf.rel), &TTSOpsVirtual);
 	o->plain = is_plain(o);
@@ -324,7 +340,8 @@ fill_slot(TupleTableSlot *slot, const EsyncEvent *e, text *type)
 	v[ESYNC_ATTR_TABLE_ID - 1] = Int32GetDatum(e->table_id);
 	v[ESYNC_ATTR_FLAGS - 1] = Int32GetDatum(e->flags);
 	v[ESYNC_ATTR_ROW_XMIN - 1] = TransactionIdGetDatum(e->row_xmin);
-	v[ESYNC_ATTR_ROW_TID - 1] = PointerGetDatum(&e->row_tid);
+	set_pointer(slot, ESYNC_ATTR_ROW_TID,
+				ItemPointerIsValid(&e->row_tid) ? &e->row_tid : NULL);
 	set_pointer(slot, ESYNC_ATTR_EVENT_TYPE, type);
 	set_pointer(slot, ESYNC_ATTR_AGGREGATE_ID, e->aggregate_id);
 	set_pointer(slot, ESYNC_ATTR_USER_ID, e->user_id);
@@ -387,6 +404,17 @@ insert_row(OpenLeaf *o, bool try_first)
 	CommandCounterIncrement();	/* or it could not be deleted */
 	simple_table_tuple_delete(o->leaf.rel, &o->slot->tts_tid, GetLatestSnapshot());
 	return false;
+}
+
+/* The error where a key does not fit into the index of the stream. */
+static void
+key_too_long(const EsyncTracked *t, const EsyncEvent *e)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("key of tracked table \"%s\" is too long for the event stream", t->table_name),
+			 errdetail("As text it has %zu bytes.", VARSIZE_ANY_EXHDR(e->aggregate_id)),
+			 errhint("A key of up to %d bytes fits in any case.", MAX_PLAIN_KEY)));
 }
 
 /* The error where another writer took the same version of an aggregate. */
@@ -454,10 +482,18 @@ put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e, bool try_first)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(cxt);
-		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
-			PG_RE_THROW();
-		FlushErrorState();
-		version_taken(e);
+		if (geterrcode() == ERRCODE_UNIQUE_VIOLATION)
+		{
+			FlushErrorState();
+			version_taken(e);
+		}
+		if (geterrcode() == ERRCODE_PROGRAM_LIMIT_EXCEEDED &&
+			VARSIZE_ANY_EXHDR(e->aggregate_id) > MAX_PLAIN_KEY)
+		{
+			FlushErrorState();
+			key_too_long(t, e);
+		}
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	CurrentResourceOwner = old;
@@ -477,12 +513,13 @@ esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e)
 /*
  * May the first event of an aggregate be written without looking for a head?
  * The index itself tells whether version 1 is taken, unless a purge has taken
- * it away.
+ * it away.  Not where changes are decoded: a row that is found wrong and taken
+ * back would show there.
  */
 bool
 esync_store_can_try(const EsyncLeaf *leaf, const EsyncTracked *t)
 {
-	return ((const OpenLeaf *) leaf)->plain && !t->pruned;
+	return ((const OpenLeaf *) leaf)->plain && !t->pruned && !XLogLogicalInfoActive();
 }
 
 /* Writes version 1 of an aggregate; false, and nothing written, if it has one. */

@@ -23,6 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -47,7 +48,8 @@ typedef struct Reader
 	int			size;			/* of events->e */
 	int			row;			/* index of the last event that left a row; -1: none */
 	ItemPointerData row_tid;
-	int64		until;			/* only versions up to this one */
+	int64		until;			/* only versions up to this one, and */
+	int64		since;			/* beyond this one */
 	MemoryContext scratch;		/* esync_stream_back: documents live here, during a call */
 	EsyncEventCallback callback;
 	void	   *arg;
@@ -204,7 +206,10 @@ esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
 		head->effective_high = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE_HIGH]);
 		head->row_xmin = slot->tts_isnull[ESYNC_ATTR_ROW_XMIN - 1] ? InvalidTransactionId :
 			DatumGetTransactionId(values[ESYNC_ATTR_ROW_XMIN]);
-		head->row_tid = *(ItemPointer) DatumGetPointer(values[ESYNC_ATTR_ROW_TID]);
+		if (slot->tts_isnull[ESYNC_ATTR_ROW_TID - 1])
+			ItemPointerSetInvalid(&head->row_tid);
+		else
+			head->row_tid = *(ItemPointer) DatumGetPointer(values[ESYNC_ATTR_ROW_TID]);
 		head->flags = DatumGetInt32(values[ESYNC_ATTR_FLAGS]);
 	}
 	ExecClearTuple(slot);
@@ -384,7 +389,8 @@ is_wanted(Reader *r)
 	Datum	   *values = slot->tts_values - 1;
 
 	slot_getsomeattrs(slot, ESYNC_ATTR_FLAGS);
-	if (DatumGetInt64(values[ESYNC_ATTR_VERSION]) > r->until)
+	if (DatumGetInt64(values[ESYNC_ATTR_VERSION]) > r->until ||
+		DatumGetInt64(values[ESYNC_ATTR_VERSION]) <= r->since)
 		return false;
 	if (DatumGetInt32(values[ESYNC_ATTR_FLAGS]) & ESYNC_FLAG_MOVED)
 	{
@@ -468,6 +474,7 @@ open_reader(Reader *r, EsyncTracked *t, const EsyncBounds *bounds, Snapshot snap
 	r->snapshot = snapshot;
 	r->want = want;
 	r->until = PG_INT64_MAX;
+	r->bounds.present_life = bounds && bounds->present_life;
 	r->leaf = table_open(t->leaf, AccessShareLock);
 	indexid = esync_stream_index(r->leaf);
 	if (!OidIsValid(indexid))
@@ -494,17 +501,58 @@ close_reader(Reader *r)
 
 /* ------------------------------------------------------ one aggregate */
 
-/* Reads the versions of one aggregate up to r->until into a new list. */
-static EsyncEvents *
-read_aggregate(Reader *r, text *aggregate_id)
+/* Where a key's scan begins; the caller ends it. */
+static IndexScanDesc
+begin_key_scan(Reader *r, text *aggregate_id)
 {
 	IndexScanDesc scan = index_beginscan(r->leaf, r->index_rel, r->snapshot, NULL, 1, 0);
 	ScanKeyData key;
 
-	start_events(r);
 	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
 						   F_TEXTEQ, PointerGetDatum(aggregate_id));
 	index_rescan(scan, &key, 1, NULL, 0);
+	return scan;
+}
+
+/*
+ * Sets since to the last version before `below` that left no row: what came
+ * before was another life, of a row that a caller under row policies need not
+ * be allowed to see.  Bounds play no part.
+ */
+static void
+find_present_life(Reader *r, text *aggregate_id, int64 below)
+{
+	IndexScanDesc scan;
+
+	r->since = 0;
+	if (!r->bounds.present_life)
+		return;
+	scan = begin_key_scan(r, aggregate_id);
+	while (r->since == 0 && index_getnext_slot(scan, BackwardScanDirection, r->slot))
+	{
+		Datum	   *values = r->slot->tts_values - 1;
+		int64		version;
+
+		slot_getsomeattrs(r->slot, ESYNC_ATTR_ROW_XMIN);
+		version = DatumGetInt64(values[ESYNC_ATTR_VERSION]);
+		if (version < below &&
+			(DatumGetInt32(values[ESYNC_ATTR_FLAGS]) & ESYNC_FLAG_DELETED) &&
+			DatumGetTransactionId(values[ESYNC_ATTR_ROW_XMIN]) == InvalidTransactionId)
+			r->since = version;
+	}
+	index_endscan(scan);
+	ExecClearTuple(r->slot);
+}
+
+/* Reads the versions of one aggregate up to r->until into a new list. */
+static EsyncEvents *
+read_aggregate(Reader *r, text *aggregate_id)
+{
+	IndexScanDesc scan;
+
+	find_present_life(r, aggregate_id, r->until);
+	scan = begin_key_scan(r, aggregate_id);
+	start_events(r);
 	while (index_getnext_slot(scan, ForwardScanDirection, r->slot))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -617,13 +665,11 @@ hand_out(Reader *r, int flags)
 static void
 scan_back(Reader *r, text *aggregate_id, int flags)
 {
-	IndexScanDesc scan = index_beginscan(r->leaf, r->index_rel, r->snapshot, NULL, 1, 0);
-	ScanKeyData key;
+	IndexScanDesc scan;
 
+	find_present_life(r, aggregate_id, r->until);
+	scan = begin_key_scan(r, aggregate_id);
 	r->former = NULL;
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, PointerGetDatum(aggregate_id));
-	index_rescan(scan, &key, 1, NULL, 0);
 	while (index_getnext_slot(scan, BackwardScanDirection, r->slot))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -681,6 +727,19 @@ begins_aggregate(Reader *r, text *current)
 		memcmp(VARDATA_ANY(id), VARDATA(current), VARSIZE_ANY_EXHDR(id)) != 0;
 }
 
+/* The version after which the present life of one aggregate began. */
+static int64
+life_of(EsyncTracked *t, text *aggregate_id, Snapshot snapshot)
+{
+	EsyncBounds bounds = {DT_NOEND, DT_NOEND, true};
+	Reader		r;
+
+	open_reader(&r, t, &bounds, snapshot, ESYNC_WANT_ALL);
+	find_present_life(&r, aggregate_id, PG_INT64_MAX);
+	close_reader(&r);
+	return r.since;
+}
+
 /*
  * Reads the whole leaf in the order of its index, one aggregate at a time.
  * Events, aggregate_id and whatever the callback allocates live in a context
@@ -713,12 +772,14 @@ esync_stream_each(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
 			{
 				finish_events(&r);
 				callback(t, current, r.events, arg);
+				MemoryContextSwitchTo(cxt);
 			}
 			if (!more)
 				break;
 			MemoryContextReset(cxt);
 			start_events(&r);
 			current = read_text(&r, ESYNC_ATTR_AGGREGATE_ID, &r.aggregate_id);
+			r.since = bounds && bounds->present_life ? life_of(t, current, snapshot) : 0;
 		}
 		gather(&r);
 		MemoryContextSwitchTo(outer);
@@ -735,6 +796,7 @@ struct EsyncLookup
 {
 	Reader		reader;
 	IndexScanDesc scan;
+	MemoryContext cxt;			/* of the scan */
 };
 
 /* Opens the stream of a table for esync_stream_lookup, in the current context. */
@@ -743,6 +805,7 @@ esync_stream_lookup_begin(EsyncTracked *t, Snapshot snapshot)
 {
 	EsyncLookup *l = palloc(sizeof(EsyncLookup));
 
+	l->cxt = CurrentMemoryContext;
 	open_reader(&l->reader, t, NULL, snapshot, ESYNC_WANT_ALL);
 	l->scan = index_beginscan(l->reader.leaf, l->reader.index_rel, snapshot, NULL, 1, 0);
 	return l;
@@ -752,6 +815,7 @@ esync_stream_lookup_begin(EsyncTracked *t, Snapshot snapshot)
 bool
 esync_stream_lookup(EsyncLookup *l, text *aggregate_id)
 {
+	MemoryContext old = MemoryContextSwitchTo(l->cxt);	/* btree keeps what it allocates */
 	ScanKeyData key;
 	bool		found;
 
@@ -760,6 +824,7 @@ esync_stream_lookup(EsyncLookup *l, text *aggregate_id)
 	index_rescan(l->scan, &key, 1, NULL, 0);
 	found = index_getnext_slot(l->scan, ForwardScanDirection, l->reader.slot);
 	ExecClearTuple(l->reader.slot);
+	MemoryContextSwitchTo(old);
 	return found;
 }
 
@@ -769,4 +834,66 @@ esync_stream_lookup_end(EsyncLookup *l)
 {
 	index_endscan(l->scan);
 	close_reader(&l->reader);
+}
+
+/* --------------------------------------------------------------- counting */
+
+/* Adds what the scan yields; aggregates come one after the other. */
+static void
+count_events(IndexScanDesc scan, TupleTableSlot *slot, EsyncCount *count)
+{
+	StringInfoData last;
+
+	initStringInfo(&last);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		Datum	   *values = slot->tts_values - 1;
+		text	   *id;
+		TimestampTz commit;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getsomeattrs(slot, ESYNC_ATTR_AGGREGATE_ID);
+		id = (text *) PG_DETOAST_DATUM_PACKED(values[ESYNC_ATTR_AGGREGATE_ID]);
+		commit = DatumGetTimestampTz(values[ESYNC_ATTR_COMMIT]);
+		if (count->events == 0 || last.len != VARSIZE_ANY_EXHDR(id) ||
+			memcmp(last.data, VARDATA_ANY(id), last.len) != 0)
+		{
+			resetStringInfo(&last);
+			appendBinaryStringInfo(&last, VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
+			count->aggregates++;
+		}
+		count->events++;
+		count->oldest = Min(count->oldest, commit);
+		count->newest = Max(count->newest, commit);
+		if ((Pointer) id != DatumGetPointer(values[ESYNC_ATTR_AGGREGATE_ID]))
+			pfree(id);
+	}
+}
+
+/*
+ * Counts the events and aggregates of a leaf, and finds the first and last
+ * commit time, by one pass through its index on (aggregate_id, version).
+ */
+void
+esync_stream_count(Oid leafid, EsyncCount *count)
+{
+	Relation	leaf = table_open(leafid, AccessShareLock);
+	Oid			indexid = esync_stream_index(leaf);
+	TupleTableSlot *slot = table_slot_create(leaf, NULL);
+	Relation	index;
+	IndexScanDesc scan;
+
+	memset(count, 0, sizeof(EsyncCount));
+	count->oldest = DT_NOEND;
+	count->newest = DT_NOBEGIN;
+	if (!OidIsValid(indexid))
+		elog(ERROR, "leaf %u of the event stream lacks its index", leafid);
+	index = index_open(indexid, AccessShareLock);
+	scan = index_beginscan(leaf, index, GetActiveSnapshot(), NULL, 0, 0);
+	index_rescan(scan, NULL, 0, NULL, 0);
+	count_events(scan, slot, count);
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(leaf, AccessShareLock);
 }

@@ -40,7 +40,7 @@ enum
 	TAB_TABLE_ID = 1, TAB_RELATION, TAB_SCHEMA_NAME, TAB_TABLE_NAME, TAB_AGGREGATE_TYPE,
 	TAB_ENABLED, TAB_MODE, TAB_PAYLOAD, TAB_KEY_COLUMNS, TAB_KEY, TAB_EXCLUDE, TAB_MASK,
 	TAB_LAST_MODIFIED, TAB_TOMBSTONE, TAB_TENANT, TAB_NOTIFY, TAB_RETENTION,
-	TAB_OPTIONS_AS_OF, TAB_CHECK_FROM, TAB_SINCE, TAB_PRUNED_THROUGH,
+	TAB_OPTIONS_AS_OF, TAB_SINCE, TAB_PRUNED_THROUGH,
 	TAB_COUNT = TAB_PRUNED_THROUGH
 };
 
@@ -159,22 +159,24 @@ read_configuration(Oid relid, Datum *values, bool *nulls)
 }
 
 /*
- * The tracked table that a relation belongs to: itself, or the nearest
- * partitioned ancestor that is tracked.  InvalidOid if there is none.
+ * The tracked table that a relation belongs to: the nearest of itself and its
+ * partitioned ancestors that is enabled; else itself, if it once was.
+ * InvalidOid if there is none.
  */
 static Oid
 find_root(Oid relid, Datum *values, bool *nulls)
 {
+	bool		was_tracked = read_configuration(relid, values, nulls);
 	ListCell   *lc;
 
-	if (read_configuration(relid, values, nulls))
+	if (was_tracked && DatumGetBool(values[TAB_ENABLED - 1]))
 		return relid;
-	if (!get_rel_relispartition(relid))
-		return InvalidOid;
-	foreach(lc, get_partition_ancestors(relid))
-		if (read_configuration(lfirst_oid(lc), values, nulls))
-			return lfirst_oid(lc);
-	return InvalidOid;
+	if (get_rel_relispartition(relid))
+		foreach(lc, get_partition_ancestors(relid))
+			if (read_configuration(lfirst_oid(lc), values, nulls) &&
+				DatumGetBool(values[TAB_ENABLED - 1]))
+				return lfirst_oid(lc);
+	return was_tracked && read_configuration(relid, values, nulls) ? relid : InvalidOid;
 }
 
 /* Index of the living field that an option's column name means; -1 if gone. */
@@ -220,6 +222,8 @@ mark_fields(EsyncTracked *t, Datum array, int64 as_of, size_t offset)
 	{
 		int			i = field_of_option(t, lfirst(lc), as_of);
 
+		if (i < 0)				/* dropped; one of that name may have come */
+			i = field_of_option(t, lfirst(lc), PG_INT64_MAX);
 		if (i >= 0)
 			*((bool *) ((char *) &t->fields[i] + offset)) = true;
 	}
@@ -232,7 +236,7 @@ field_of_name(EsyncTracked *t, Datum name, bool isnull, int64 as_of)
 	return isnull ? -1 : field_of_option(t, NameStr(*DatumGetName(name)), as_of);
 }
 
-/* Resolves the key columns; a dropped one makes the table unusable. */
+/* Resolves the key columns; where one is gone, the plan is broken. */
 static void
 plan_key(EsyncTracked *t, Datum array, int64 as_of)
 {
@@ -248,11 +252,11 @@ plan_key(EsyncTracked *t, Datum array, int64 as_of)
 		EsyncAttr  *a = &attrs[t->nkeys];
 
 		if (i < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_ESYNC_CONFIGURATION),
-					 errmsg("key column \"%s\" of tracked table \"%s\" was dropped",
-							(char *) lfirst(lc), t->table_name),
-					 errhint("Call esync_enable again, so that it takes the table's present key, or esync_disable.")));
+		{
+			t->broken = lfirst(lc);
+			t->nkeys = 0;
+			return;
+		}
 		t->keyfields[t->nkeys] = i;
 		t->key_generated |= t->fields[i].excluded;
 		t->keyattnums[t->nkeys] = attnum_here(t, i);
@@ -324,7 +328,7 @@ build(Oid relid)
 	int64		as_of;
 
 	t->root = find_root(relid, values, nulls);
-	if (!OidIsValid(t->root))
+	if (!OidIsValid(t->root) || get_rel_name(t->root) == NULL)
 	{
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(cxt);
@@ -341,9 +345,10 @@ build(Oid relid)
 	t->notify = DatumGetBool(values[TAB_NOTIFY - 1]);
 	t->table_name = get_rel_name(t->root);
 	t->aggregate_type = TextDatumGetCString(values[TAB_AGGREGATE_TYPE - 1]);
-	t->fields = esync_lineage_load(t->table_id, t->root, &t->nfields, &t->unrecorded);
+	esync_lineage_forget();		/* another extension of that name may have come */
+	t->fields = esync_lineage_load(t->table_id, t->root, &t->nfields, &t->unrecorded,
+								   &t->check_from);
 	as_of = DatumGetInt64(values[TAB_OPTIONS_AS_OF - 1]);
-	t->check_from = DatumGetInt64(values[TAB_CHECK_FROM - 1]);
 	mark_fields(t, values[TAB_EXCLUDE - 1], as_of, offsetof(EsyncField, excluded));
 	mark_fields(t, values[TAB_MASK - 1], as_of, offsetof(EsyncField, masked));
 	mark_fields(t, values[TAB_LAST_MODIFIED - 1], as_of, offsetof(EsyncField, stamp));
@@ -354,6 +359,13 @@ build(Oid relid)
 	t->tenant = t->tenant_field < 0 ? 0 : attnum_here(t, t->tenant_field);
 	t->pruned = !nulls[TAB_PRUNED_THROUGH - 1];
 	t->hides = names_in(values[TAB_EXCLUDE - 1]) != NIL || names_in(values[TAB_MASK - 1]) != NIL;
+	if (t->tenant != 0)
+	{
+		EsyncField *f = &t->fields[t->tenant_field];
+		EsyncAttr	attr = {f->name, t->tenant, f->typid, f->typmod, false};
+
+		t->tenant_shape = esync_shape_make(cxt, &attr, 1);
+	}
 	plan_key(t, values[TAB_KEY_COLUMNS - 1], as_of);
 	plan_columns(t);
 	MemoryContextSwitchTo(old);
@@ -414,6 +426,18 @@ esync_tracked_get(Oid relid)
 	return entry->plan;
 }
 
+/* Raises where a plan cannot be worked with. */
+void
+esync_tracked_check(const EsyncTracked *t)
+{
+	if (t->broken)
+		ereport(ERROR,
+				(errcode(ERRCODE_ESYNC_CONFIGURATION),
+				 errmsg("key column \"%s\" of tracked table \"%s\" was dropped",
+						t->broken, t->table_name),
+				 errhint("Call esync_disable; the key cannot change while the history is kept.")));
+}
+
 /* The same for a table that a user named: an error where it is not tracked. */
 EsyncTracked *
 esync_tracked_need(Oid relid)
@@ -433,6 +457,7 @@ esync_tracked_need(Oid relid)
 				 t ? errhint("It is a partition of \"%s\", which is tracked: name that one.",
 							 t->table_name) :
 				 errhint("SELECT esync_enable('%s') begins to track it.", name)));
+	esync_tracked_check(t);
 	return t;
 }
 

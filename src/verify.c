@@ -274,12 +274,14 @@ row_plan(EsyncTracked *t)
 static Jsonb *
 table_row(Verify *v, text *aggregate_id)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	Datum	   *key = palloc(v->t->nkeys * sizeof(Datum));
 	Jsonb	   *doc = NULL;
 
 	esync_key_from_text(v->t, aggregate_id, key);
 	if (SPI_execute_plan(v->plan, key, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "reading \"%s\" failed", v->t->table_name);
+	MemoryContextSwitchTo(cxt); /* SPI leaves its own */
 	if (SPI_processed > 0)
 	{
 		for (int i = 0; i < v->t->ncolumns; i++)
@@ -501,7 +503,9 @@ esync_verify(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
 	v.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	v.t = esync_tracked_need(PG_GETARG_OID(0));
+	v.t = esync_tracked_get(PG_GETARG_OID(0));
+	if (v.t == NULL || !v.t->is_root || v.t->broken == NULL)
+		v.t = esync_tracked_need(PG_GETARG_OID(0));
 	esync_rights_read(v.t, &v.rights);
 	if (!v.rights.all)
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(v.t->root)),
@@ -511,9 +515,10 @@ esync_verify(PG_FUNCTION_ARGS)
 		if (v.t->enabled)
 			check_triggers(&v);
 		check_key(&v);
-		if (!check_index(&v))
+		if (!check_index(&v) || v.t->broken)
 			return (Datum) 0;
 	}
+	esync_tracked_check(v.t);
 	check_aggregates(&v, key);
 	return (Datum) 0;
 }

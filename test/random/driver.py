@@ -7,7 +7,7 @@ not agree is printed with the seed of its group of tables, the SQL of which
 is written to a file.  See test/random/run for the options.
 """
 import argparse
-import decimal
+import io
 import json
 import os
 import random
@@ -16,7 +16,6 @@ import time
 
 import jsonpatch
 import psycopg2
-from psycopg2 import errors, extensions
 
 import statements
 import tables
@@ -35,17 +34,18 @@ EXPECTED_STATES = {'21000', '27000', '42804', '42846', '55006', '54001', '42883'
 # settings of the checking session
 PLAIN = ("SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1; SET bytea_output = 'hex'; "
          "SET search_path = 'pg_catalog'; SET lc_monetary = 'C'; SET quote_all_identifiers = off; SET xmloption = content; "
-         "SET standard_conforming_strings = on; SET client_min_messages = error; SET plan_cache_mode = auto; SET enable_seqscan = on; SET jit = off; "
-         "SET enable_hashjoin = on; SET default_transaction_deferrable = off; SET row_security = on")
+         "SET standard_conforming_strings = on; SET client_min_messages = error; SET plan_cache_mode = auto; SET enable_indexscan = on; SET jit = off; "
+         " SET default_transaction_deferrable = off; SET row_security = on")
 
 
-class Number(str):
-    """A JSON number as it is written: 1.0 and 1.00 are two."""
+def number(text):
+    """A number as it is written: 1.0 and 1.00 are two, and neither is a string."""
+    return {'#number': text}
 
 
 def parse(text):
-    # jsonpatch copies and compares; a tagged text keeps the scale, and never equals a string
-    return json.loads(text, parse_int=lambda s: {'#number': s}, parse_float=lambda s: {'#number': s}, parse_constant=lambda s: {'#number': s})
+    """JSON whose numbers keep their scale through the library."""
+    return json.loads(text, parse_int=number, parse_float=number, parse_constant=number)
 
 
 class Failure(Exception):
@@ -84,7 +84,6 @@ class Group:
             return c.fetchall() if c.description else None
 
     def copy(self, target, source):
-        import io
         buf = io.StringIO()
         with self.db.cursor() as c:
             c.copy_expert('COPY (%s) TO STDOUT' % source, buf)
@@ -323,7 +322,6 @@ class Group:
 
     def create(self):
         r = self.r
-        names = {}
         for t in self.tables:
             for s in t.create():
                 self.sql(s)
@@ -389,7 +387,7 @@ class Group:
 
     def report(self, t, name, rows):
         if rows:
-            raise Failure('%s of %s\n%s' % (name, t.name, '\n'.join('  %s: %s' % tuple(x) for x in rows)))
+            raise Failure('%s of %s\n%s' % (name, t.name, '\n'.join('  %s: %s' % (x[0], x[1][:700]) for x in rows)))
 
     def check_patches(self, t):
         """The independent library: each patch makes the next payload."""
@@ -409,7 +407,7 @@ class Group:
                     now[attnum] = name
             drop = {now[n] for n in stamps if n in now}
             whole = kind == 'Created' or (kind == 'Baseline' and not flags & 32)
-            hard = kind == 'Deleted' and patch == '[]'
+            hard = (kind == 'Deleted' and patch == '[]') or (kind == 'Baseline' and flags & 1 and payload is None)
             if last is None or last[0] != agg:
                 last = (agg, None, {})
             state, before = last[1], last[2]
@@ -432,7 +430,6 @@ class Group:
             elif hard:
                 state = doc or state    # the last row, checked against the witness
             else:
-                # the library keeps no scale of numbers: they go in as tagged texts
                 try:
                     state = jsonpatch.JsonPatch(parse(patch)).apply(state)
                 except jsonpatch.JsonPatchException as e:
@@ -541,12 +538,13 @@ def main():
             passed += 1
         except (Failure, psycopg2.Error) as e:
             failed += 1
-            path = os.path.join(opts.log or '.', 'seed-%d.sql' % g.seed)
-            with open(path, 'w') as f:
-                f.write('\n'.join(g.log) + '\n')
-            print('FAILED: seed %d: %s: %s' % (g.seed, type(e).__name__, str(e)[:3000]), flush=True)
-            print('  again: test/random/run --seed %d --one' % g.seed, flush=True)
-            print('  statements: %s' % path, flush=True)
+            print('FAILED: seed %d: %s: %s' % (g.seed, type(e).__name__, str(e)[:2500]), flush=True)
+            print('  again: test/random/run --seed %d --one --keep' % g.seed, flush=True)
+            if opts.log:
+                path = os.path.join(opts.log, 'seed-%d.sql' % g.seed)
+                with open(path, 'w') as f:
+                    f.write('\n'.join(g.log) + '\n')
+                print('  statements: %s' % path, flush=True)
         finally:
             db.close()
         if failed and not opts.one:

@@ -228,7 +228,7 @@ class Table:
         if r.random() > 0.4 or not self.has('triggers'):
             return
         kinds = ['count', 'swallow', 'same_row', 'other_row', 'parent', 'resurrect', 'remove_other', 'before_other', 'rename_key']
-        self.triggers += r.sample([k for k in kinds if self.has('trigger_' + k) and not (self.partitioned and 'trigger_moved' in self.without and k in ('before_other', 'other_row', 'same_row'))], r.randint(1, 2))
+        self.triggers += r.sample([k for k in kinds if self.has('trigger_' + k) and not (self.partitioned and 'trigger_moved' in self.without and k not in ('count', 'swallow'))], r.randint(1, 2))
 
     def trigger_names(self):
         return {k: ('~~' if k == 'vouch' else self.r.choice(['!a', 'z', '1'])) + '_' + k for k in self.triggers}
