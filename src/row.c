@@ -127,41 +127,12 @@ row_head(const EsyncReading *reading, Jsonb *row, int64 version, bool deleted)
 	return esync_json_object(n, members);
 }
 
-PG_FUNCTION_INFO_V1(esync_row_head);
-
-/* esync.row_head(tbl regclass, key text): NULL for what is neither event nor row. */
-Datum
-esync_row_head(PG_FUNCTION_ARGS)
-{
-	EsyncReading reading;
-	EsyncEvent *last;
-	Jsonb	   *row;
-
-	if (!esync_history_open(fcinfo, true, ESYNC_WANT_FOLD, &reading))
-		PG_RETURN_NULL();
-	if (reading.events->n == 0)
-	{
-		row = esync_row_read(reading.tracked, &reading.rights, reading.key);
-		if (row == NULL)
-			PG_RETURN_NULL();
-		PG_RETURN_JSONB_P(row_head(&reading, row, 1, false));
-	}
-	last = &reading.events->e[reading.events->n - 1];
-	if (reading.rls_hidden && last->row_xmin != InvalidTransactionId)
-		PG_RETURN_NULL();
-	row = reading.rls_hidden ? NULL : folded_row(&reading);
-	PG_RETURN_JSONB_P(row_head(&reading, row, last->version,
-							   (last->flags & ESYNC_FLAG_DELETED) != 0));
-}
-
-PG_FUNCTION_INFO_V1(esync_version_any);
-PG_FUNCTION_INFO_V1(esync_version_text);
-
 /* what is asked of the last event */
 typedef struct Last
 {
 	int64		version;		/* 0: there is none */
 	bool		row;			/* it left a row */
+	bool		deleted;
 } Last;
 
 /* Callback: takes it from the last event, which comes first. */
@@ -172,8 +143,53 @@ take_last(EsyncEvent *event, int index, void *arg)
 
 	last->version = event->version;
 	last->row = event->row_xmin != InvalidTransactionId;
+	last->deleted = (event->flags & ESYNC_FLAG_DELETED) != 0;
 	return false;
 }
+
+/* The last event of the row, in whichever of its lives. */
+static Last
+last_of(const EsyncReading *reading)
+{
+	Last		last = {0};
+
+	esync_stream_back(reading->tracked, reading->aggregate_id, NULL, GetActiveSnapshot(), false,
+					  take_last, &last);
+	return last;
+}
+
+PG_FUNCTION_INFO_V1(esync_row_head);
+
+/*
+ * esync.row_head(tbl regclass, key text): NULL for what is neither event nor
+ * row, and for a living row that policies hide.
+ */
+Datum
+esync_row_head(PG_FUNCTION_ARGS)
+{
+	EsyncReading reading;
+	Jsonb	   *row = NULL;
+	Last		last;
+
+	if (!esync_history_open(fcinfo, true, ESYNC_WANT_FOLD, &reading))
+		PG_RETURN_NULL();
+	last = last_of(&reading);
+	if (last.version == 0)
+	{
+		row = esync_row_read(reading.tracked, &reading.rights, reading.key);
+		if (row == NULL)
+			PG_RETURN_NULL();
+		PG_RETURN_JSONB_P(row_head(&reading, row, 1, false));
+	}
+	if (reading.rls_hidden && last.row)
+		PG_RETURN_NULL();
+	if (!reading.rls_hidden)
+		row = folded_row(&reading);
+	PG_RETURN_JSONB_P(row_head(&reading, row, last.version, last.deleted));
+}
+
+PG_FUNCTION_INFO_V1(esync_version_any);
+PG_FUNCTION_INFO_V1(esync_version_text);
 
 /*
  * The version of a row as of the statement's snapshot; 1 for a row without
@@ -184,12 +200,11 @@ static Datum
 version_of(FunctionCallInfo fcinfo, bool key_is_text)
 {
 	EsyncReading reading;
-	Last		last = {0};
+	Last		last;
 
 	if (!esync_history_take(fcinfo, key_is_text, &reading))
 		PG_RETURN_NULL();
-	esync_stream_back(reading.tracked, reading.aggregate_id, NULL, GetActiveSnapshot(), false,
-					  take_last, &last);
+	last = last_of(&reading);
 	if ((last.version == 0 || (reading.rights.rls && last.row)) &&
 		!esync_rights_row(reading.tracked, &reading.rights, reading.key))
 		PG_RETURN_NULL();

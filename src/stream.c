@@ -290,8 +290,12 @@ read_place(Reader *r, EsyncEvent *e)
 	e->effective = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE]);
 	e->device_seq = isnull[ESYNC_ATTR_DEVICE_SEQ] ? 0 :
 		DatumGetInt64(values[ESYNC_ATTR_DEVICE_SEQ]);
+	e->effective_high = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE_HIGH]);
+	e->row_xmin = isnull[ESYNC_ATTR_ROW_XMIN] ? InvalidTransactionId :
+		DatumGetTransactionId(values[ESYNC_ATTR_ROW_XMIN]);
 	e->flags = DatumGetInt32(values[ESYNC_ATTR_FLAGS]);
 	e->type = read_type(r->slot);
+	e->aggregate_id = read_text(r, ESYNC_ATTR_AGGREGATE_ID, &r->aggregate_id);
 	e->device_id = read_text(r, ESYNC_ATTR_DEVICE_ID, &r->device_id);
 	e->patch = read_jsonb(r, ESYNC_ATTR_PATCH);
 	e->meta = read_jsonb(r, ESYNC_ATTR_META);
@@ -309,12 +313,8 @@ read_author(Reader *r, EsyncEvent *e)
 		DatumGetInt64(values[ESYNC_ATTR_BASE_VERSION]);
 	e->branch = DatumGetTimestampTz(values[ESYNC_ATTR_BRANCH]);
 	e->submit = DatumGetTimestampTz(values[ESYNC_ATTR_SUBMIT]);
-	e->effective_high = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE_HIGH]);
 	e->epoch = DatumGetInt32(values[ESYNC_ATTR_EPOCH]);
 	e->table_id = DatumGetInt32(values[ESYNC_ATTR_TABLE_ID]);
-	e->row_xmin = isnull[ESYNC_ATTR_ROW_XMIN] ? InvalidTransactionId :
-		DatumGetTransactionId(values[ESYNC_ATTR_ROW_XMIN]);
-	e->aggregate_id = read_text(r, ESYNC_ATTR_AGGREGATE_ID, &r->aggregate_id);
 	e->user_id = read_text(r, ESYNC_ATTR_USER_ID, &r->user_id);
 	e->db_role = read_text(r, ESYNC_ATTR_DB_ROLE, &r->db_role);
 	e->tenant = read_text(r, ESYNC_ATTR_TENANT, &r->tenant);

@@ -64,9 +64,8 @@ class Table:
     def random_value(self, c):
         if c.name in self.pools:
             return values.cast(self.r.choice(self.pools[c.name]), c.value.name)
-        if not c.nullable:
-            return c.value(self.r, 0)
-        return c.value(self.r)
+        v = c.value(self.r, 0.12 if c.nullable else 0)
+        return v if self.has('stars') else v.replace('***', '+++')
 
     def make_key(self, single):
         r = self.r

@@ -272,9 +272,25 @@ ALTER TABLE pk DROP COLUMN a;
 SELECT * FROM witness.refused($$INSERT INTO pk VALUES (11)$$);
 SELECT code, message FROM witness.refused($$SELECT esync_enable('pk')$$);
 ALTER TABLE pk ADD PRIMARY KEY (b);
-SELECT esync_enable('pk');
+SELECT * FROM witness.refused($$SELECT esync_enable('pk')$$);
+SELECT esync_disable('pk');
 INSERT INTO pk VALUES (11);
+SELECT code FROM witness.refused($$SELECT esync_enable('pk')$$);
+SELECT esync_disable('pk', drop_history => true);
+SELECT esync_enable('pk');
+INSERT INTO pk VALUES (12);
+UPDATE pk SET b = 13 WHERE b = 11;
 SELECT aggregate_id, version, event_type FROM witness.stream('pk');
+-- the same columns in another index are the same key
+CREATE TABLE pk2 (a int NOT NULL UNIQUE, b int PRIMARY KEY);
+SELECT esync_enable('pk2', key => '{a}');
+INSERT INTO pk2 VALUES (1, 10);
+SELECT code FROM witness.refused($$SELECT esync_enable('pk2', key => '{}')$$);
+SELECT code FROM witness.refused($$SELECT esync_enable('pk2', key => '{b}')$$);
+ALTER TABLE pk2 DROP CONSTRAINT pk2_pkey, ADD PRIMARY KEY (a), ADD UNIQUE (b);
+SELECT esync_enable('pk2', key => '{}');
+INSERT INTO pk2 VALUES (2, 20);
+SELECT aggregate_id FROM witness.stream('pk2');
 
 -- NAME: temporal (WITHOUT OVERLAPS) keys, where the server has them; a range in a key on any
 DO $$
