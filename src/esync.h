@@ -233,6 +233,7 @@ typedef struct EsyncField
 {
 	const char *name;			/* now, or the last one it had */
 	AttrNumber	attnum;			/* in the tracked table itself */
+	AttrNumber	dropped_attnum; /* the same of one that is gone from this life */
 	Oid			typid;			/* InvalidOid when gone */
 	int32		typmod;
 	bool		recorded;		/* its present name stands in tracked_column */
@@ -243,7 +244,7 @@ typedef struct EsyncField
 	Jsonb	   *fill;			/* what rows hold that were never written since
 								 * ADD COLUMN ... DEFAULT; NULL is JSON null */
 	int			nnames;
-	EsyncName  *names;			/* ascending from_event */
+	EsyncName  *names;			/* ascending from_event; an empty one: dropped */
 } EsyncField;
 
 /* a captured column of the relation at hand: the table itself or a leaf */
@@ -481,6 +482,7 @@ extern const EsyncContext *esync_context_get(void);
 /* ---- tracked.c: plans */
 extern void esync_tracked_init(void);
 extern void esync_tracked_undo_on_abort(void);
+extern void esync_tracked_void_others(const EsyncTracked *t);
 /* the plan of a tracked table or a leaf of one; NULL where it is not tracked */
 extern EsyncTracked *esync_tracked_get(Oid relid);
 /* the same of a tracked table named by a user; YS001 where it is not tracked */
@@ -662,6 +664,8 @@ extern void esync_fold_init(EsyncFold *fold, const EsyncField *fields, int nfiel
 extern void esync_fold_add(EsyncFold *fold, EsyncEvent *event, int index);
 /* the row that the registers say; masked columns only with_masked (as "***"); NULL when gone */
 extern Jsonb *esync_fold_state(EsyncFold *fold, bool with_masked);
+/* the same with the fields and names that the table had at event_id, masked ones too */
+extern Jsonb *esync_fold_state_at(EsyncFold *fold, int64 event_id);
 extern int	esync_stamp_cmp(const EsyncStamp *a, const EsyncStamp *b);
 extern EsyncStamp esync_event_stamp(const EsyncEvent *event);
 

@@ -617,10 +617,10 @@ rows_next(Rows *rows, const EsyncReading *reading, int index)
 		return row;
 	fold = esync_folds_of(&rows->folds, event->aggregate_id);
 	if (row == NULL && hard)
-		row = esync_fold_state(fold, true);
+		row = esync_fold_state_at(fold, event->event_id);
 	esync_fold_add(fold, event, index);
 	if (row == NULL && !hard)
-		row = esync_fold_state(fold, true);
+		row = esync_fold_state_at(fold, event->event_id);
 	return row;
 }
 

@@ -76,7 +76,9 @@ PG_FUNCTION_INFO_V1(esync_key_type_fits);
 Datum
 esync_key_type_fits(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(is_key_type(PG_GETARG_OID(0), PG_GETARG_OID(1)));
+	/* a dropped column has no type; the planner may ask for it all the same */
+	PG_RETURN_BOOL(OidIsValid(PG_GETARG_OID(0)) &&
+				   is_key_type(PG_GETARG_OID(0), PG_GETARG_OID(1)));
 }
 
 /* "a, b": the key columns, for messages. */

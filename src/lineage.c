@@ -6,7 +6,7 @@
  * epoch of the database and the OID of the table in it.  From one life to the
  * next a field is followed by its name.  The present catalog is laid over
  * what is recorded, so that a rename shows before any event was written under
- * the new name.
+ * the new name.  A name that is empty says that the column was dropped.
  *
  * Nothing here opens or locks the tracked table: a writer who holds a lock on
  * a leaf may not wait for one on its root.  Columns come from the syscache.
@@ -306,8 +306,16 @@ grow_name(Growing *g, const char *name, int64 from_event)
 	}
 	f->names[f->nnames].name = pstrdup(name);
 	f->names[f->nnames].from_event = from_event;
-	f->name = f->names[f->nnames].name;
+	if (name[0] != '\0')
+		f->name = f->names[f->nnames].name;
 	f->nnames++;
+}
+
+/* Was the column dropped, as far as is recorded? */
+static bool
+is_dropped(const Growing *g)
+{
+	return g->field.nnames > 0 && g->field.names[g->field.nnames - 1].name[0] == '\0';
 }
 
 /*
@@ -328,7 +336,7 @@ field_in_life(Lineage *lineage, int32 epoch, Oid relid, AttrNumber attnum, const
 			if (g->attnum == attnum)
 				return g;
 		}
-		else if (strcmp(g->field.name, name) == 0 &&
+		else if (!is_dropped(g) && strcmp(g->field.name, name) == 0 &&
 				 (heir == NULL || g->field.names[g->field.nnames - 1].from_event >
 				  heir->field.names[heir->field.nnames - 1].from_event))
 			heir = g;
@@ -499,12 +507,17 @@ esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded, int
 	fields = palloc((lineage.n + 1) * sizeof(EsyncField));
 	for (int i = 0; i < lineage.n; i++)
 	{
-		fields[i] = lineage.g[i].field;
+		const Growing *g = &lineage.g[i];
+
+		fields[i] = g->field;
 		if (fields[i].attnum != 0)
-		{
 			fields[i].recorded = is_recorded(rows, epoch, root, &fields[i]);
-			*unrecorded |= !fields[i].recorded;
+		else
+		{
+			fields[i].recorded = g->epoch != epoch || g->relid != root || is_dropped(g);
+			fields[i].dropped_attnum = g->attnum;
 		}
+		*unrecorded |= !fields[i].recorded;
 	}
 	return fields;
 }
@@ -539,7 +552,7 @@ esync_field_at(const EsyncField *fields, int nfields,
 	return best;
 }
 
-/* Writes one field's present name down, from event_id on. */
+/* Writes one field's present name down, from event_id on; none if it is gone. */
 static void
 record_name(int32 table_id, Oid root, EsyncField *f, int64 event_id)
 {
@@ -547,11 +560,11 @@ record_name(int32 table_id, Oid root, EsyncField *f, int64 event_id)
 	bool		nulls[COL_COUNT] = {false};
 	NameData	name;
 
-	namestrcpy(&name, f->name);
+	namestrcpy(&name, f->attnum != 0 ? f->name : "");
 	values[COL_TABLE_ID - 1] = Int32GetDatum(table_id);
 	values[COL_EPOCH - 1] = Int32GetDatum(esync_epoch());
 	values[COL_RELID - 1] = ObjectIdGetDatum(root);
-	values[COL_ATTNUM - 1] = Int16GetDatum(f->attnum);
+	values[COL_ATTNUM - 1] = Int16GetDatum(f->attnum != 0 ? f->attnum : f->dropped_attnum);
 	values[COL_NAME - 1] = NameGetDatum(&name);
 	values[COL_FROM_EVENT - 1] = Int64GetDatum(event_id);
 	values[COL_GENERATED - 1] = BoolGetDatum(f->generated);
@@ -576,13 +589,13 @@ esync_lineage_record(EsyncTracked *t, int64 event_id)
 		EsyncField *f = &t->fields[i];
 		EsyncName  *names;
 
-		if (f->attnum == 0 || f->recorded)
+		if (f->recorded)
 			continue;
 		record_name(t->table_id, t->root, f, event_id);
 		names = palloc((f->nnames + 1) * sizeof(EsyncName));
 		if (f->nnames > 0)
 			memcpy(names, f->names, f->nnames * sizeof(EsyncName));
-		names[f->nnames].name = f->name;
+		names[f->nnames].name = f->attnum != 0 ? f->name : "";
 		names[f->nnames].from_event = event_id;
 		f->names = names;
 		f->nnames++;
@@ -590,6 +603,7 @@ esync_lineage_record(EsyncTracked *t, int64 event_id)
 	}
 	t->unrecorded = false;
 	MemoryContextSwitchTo(old);
+	esync_tracked_void_others(t);
 }
 
 /*

@@ -643,6 +643,45 @@ esync_fold_state(EsyncFold *fold, bool with_masked)
 	return esync_json_finish(&json);
 }
 
+/*
+ * The row as a payload written with that event would have had it: fields that
+ * were there then, under their names of then, masked ones as ESYNC_MASK.
+ * NULL: no row.  Strings are in the current memory context.
+ */
+Jsonb *
+esync_fold_state_at(EsyncFold *fold, int64 event_id)
+{
+	EsyncMember *members;
+	int			n = 0;
+
+	if (!esync_fold_has_row(fold))
+		return NULL;
+	members = palloc((fold->nfields + 1) * sizeof(EsyncMember));
+	for (int i = 0; i < fold->nfields; i++)
+	{
+		const EsyncField *f = &fold->fields[i];
+		const char *name = name_at(f, event_id);
+		EsyncMember *m = &members[n];
+
+		if (f->excluded || name == NULL || name[0] == '\0')
+			continue;
+		m->key = name;
+		m->keylen = strlen(name);
+		if (f->masked)
+		{
+			m->value.type = jbvString;
+			m->value.val.string.val = ESYNC_MASK;
+			m->value.val.string.len = strlen(ESYNC_MASK);
+		}
+		else if (f->stamp)
+			esync_fold_stamp_value(fold, i, palloc(MAXDATELEN + 1), &m->value);
+		else
+			esync_fold_value(fold, i, &m->value);
+		n++;
+	}
+	return esync_json_object(n, members);
+}
+
 /* ------------------------------------------------------- several aggregates */
 
 /*

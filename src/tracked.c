@@ -120,6 +120,23 @@ esync_tracked_undo_on_abort(void)
 	undo_on_abort = true;
 }
 
+/*
+ * The plan at hand learned of names that were recorded: all others of its
+ * table are void, here now and elsewhere when this transaction commits.
+ */
+void
+esync_tracked_void_others(const EsyncTracked *t)
+{
+	HASH_SEQ_STATUS status;
+	PlanEntry  *entry;
+
+	hash_seq_init(&status, plans);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		if (entry->plan != NULL && entry->plan != t && entry->plan->root == t->root)
+			entry->flagged = true;
+	CacheInvalidateRelcacheByRelid(t->root);
+}
+
 /* Called once, by _PG_init. */
 void
 esync_tracked_init(void)
