@@ -302,6 +302,23 @@ waiting_half(EsyncTracked *t, const EsyncRow *new)
 }
 
 /*
+ * Did an INSERT make this row of the present transaction?  Not if its key is
+ * alive in the stream, nor if the table was rewritten: that makes new tuples
+ * of rows that were there.
+ */
+static bool
+may_be_inserted(const EsyncCapture *c, const EsyncRow *row)
+{
+	if (row->tuple->t_data->t_infomask & HEAP_UPDATED)
+		return false;
+	if (c->head.found && c->head.row_xmin != InvalidTransactionId)
+		return false;
+	return c->rel->rd_firstRelfilelocatorSubid == InvalidSubTransactionId ||
+		c->rel->rd_createSubid != InvalidSubTransactionId ||
+		!esync_pending_copied(c->t->root, row->tuple);
+}
+
+/*
  * This transaction made a row, and no event tells: its own trigger has not run
  * yet, since the change was made by an outer statement whose triggers are
  * running, or capture could not see it.  Tells it now, after what went before
@@ -325,11 +342,10 @@ tell_first(EsyncCapture *c, EsyncRow *row)
 
 		esync_record_update(c, &old, row);
 	}
-	else if ((row->tuple->t_data->t_infomask & HEAP_UPDATED) == 0 &&
-			 (!c->head.found || c->head.row_xmin == InvalidTransactionId))
+	else if (may_be_inserted(c, row))
 		esync_record_insert(c, row);
 	else
-		return false;			/* a rewrite of the table made it, no INSERT */
+		return false;
 	esync_record_turn(c, esync_record_key(c->t, row));
 	return esync_record_tells(c, row);
 }
@@ -580,6 +596,7 @@ esync_truncate(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	EsyncTracked *t = check_protocol(fcinfo, ESYNC_TRIGGER_TRUNCATE, TRIGGER_EVENT_BEFORE);
 
+	esync_pending_rewritten(t->root);
 	if (esync_enabled)
 		each_leaf(RelationGetRelid(trigdata->tg_relation), esync_record_delete, false);
 	else

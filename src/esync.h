@@ -460,7 +460,10 @@ extern void esync_capture_baseline(Oid relid);
 extern void esync_pending_init(void);
 /* capture of a table was off for a time in this transaction */
 extern void esync_pending_pause(Oid root);
-extern bool esync_pending_paused(Oid root);
+extern bool esync_pending_paused(Oid root, HeapTuple tuple);
+/* a table was altered or emptied: tuples made before may be copies of former ones */
+extern void esync_pending_rewritten(Oid root);
+extern bool esync_pending_copied(Oid root, HeapTuple tuple);
 /* EsyncMove: rows that left a partition and wait for their other half, innermost last */
 extern List *esync_pending_moves(void);
 extern void esync_pending_push_move(Oid relid, int depth, HeapTuple tuple);

@@ -630,6 +630,7 @@ esync_record_columns(PG_FUNCTION_ARGS)
 	esync_epoch_record();
 	t.table_id = PG_GETARG_INT32(0);
 	t.root = PG_GETARG_OID(1);
+	esync_pending_rewritten(t.root);
 	t.cxt = CurrentMemoryContext;
 	t.fields = esync_lineage_load(t.table_id, t.root, &t.nfields, &t.unrecorded, &t.check_from);
 	if (t.unrecorded)

@@ -43,11 +43,19 @@ typedef struct Caught
 	SubTransactionId subid;
 } Caught;
 
+/* something that ended for a table with a command of this transaction */
+typedef struct Mark
+{
+	Oid			root;
+	CommandId	cid;
+} Mark;
+
 static MemoryContext pending_cxt = NULL;
 static List *moves = NIL;
 static List *vanished = NIL;
 static HTAB *caught = NULL;
-static List *paused = NIL;
+static List *paused = NIL;		/* of Mark: changes before it went by unrecorded */
+static List *rewritten = NIL;	/* of Mark: tuples before it may be copies */
 
 /* Everything is forgotten at the end of a transaction; the memory went with it. */
 static void
@@ -57,7 +65,7 @@ end_of_transaction(XactEvent event, void *arg)
 		event != XACT_EVENT_PREPARE)
 		return;
 	pending_cxt = NULL;
-	moves = vanished = paused = NIL;
+	moves = vanished = paused = rewritten = NIL;
 	caught = NULL;
 }
 
@@ -132,21 +140,69 @@ enter(void)
 	return MemoryContextSwitchTo(pending_cxt);
 }
 
-/* Remembers that changes of a table went by unrecorded, on purpose. */
-void
-esync_pending_pause(Oid root)
+/* Moves a table's mark to behind the present command. */
+static void
+set_mark(List **marks, Oid root)
 {
 	MemoryContext old = enter();
+	Mark	   *m = NULL;
+	ListCell   *lc;
 
-	paused = list_append_unique_oid(paused, root);
+	foreach(lc, *marks)
+		if (((Mark *) lfirst(lc))->root == root)
+			m = lfirst(lc);
+	if (m == NULL)
+	{
+		m = palloc(sizeof(Mark));
+		m->root = root;
+		*marks = lappend(*marks, m);
+	}
+	m->cid = GetCurrentCommandId(true) + 1;
 	MemoryContextSwitchTo(old);
 }
 
-/* Was capture of a table off for a time in this transaction? */
-bool
-esync_pending_paused(Oid root)
+/* Was a tuple of this transaction made before the table's mark? */
+static bool
+is_before_mark(List *marks, Oid root, HeapTuple tuple)
 {
-	return list_member_oid(paused, root);
+	ListCell   *lc;
+
+	foreach(lc, marks)
+	{
+		const Mark *m = lfirst(lc);
+
+		if (m->root == root)
+			return HeapTupleHeaderGetCmin(tuple->t_data) < m->cid;
+	}
+	return false;
+}
+
+/* Remembers that changes of a table go by unrecorded, on purpose. */
+void
+esync_pending_pause(Oid root)
+{
+	set_mark(&paused, root);
+}
+
+/* May a tuple of this transaction have been made while capture was off? */
+bool
+esync_pending_paused(Oid root, HeapTuple tuple)
+{
+	return is_before_mark(paused, root, tuple);
+}
+
+/* Remembers that a table was altered or emptied: it may have come new. */
+void
+esync_pending_rewritten(Oid root)
+{
+	set_mark(&rewritten, root);
+}
+
+/* May a tuple of this transaction, in a table that came new, be a copy? */
+bool
+esync_pending_copied(Oid root, HeapTuple tuple)
+{
+	return rewritten == NIL || is_before_mark(rewritten, root, tuple);
 }
 
 /* Keeps the half of a move that left a partition. */

@@ -522,7 +522,7 @@ esync_record_meet(EsyncCapture *c, EsyncRow *row)
 	{
 		/* whatever is told of it now, its own trigger must not tell it again */
 		esync_pending_caught(RelationGetRelid(c->rel), row->tuple);
-		if (!esync_pending_paused(c->t->root) && c->tell_first(c, row))
+		if (!esync_pending_paused(c->t->root, row->tuple) && c->tell_first(c, row))
 			return;
 	}
 	if (!c->head.found)
