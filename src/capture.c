@@ -302,16 +302,13 @@ waiting_half(EsyncTracked *t, const EsyncRow *new)
 }
 
 /*
- * Did an INSERT make this row of the present transaction?  Not if its key is
- * alive in the stream, nor if the table was rewritten: that makes new tuples
- * of rows that were there.
+ * Did an INSERT make this row of the present transaction?  Not if the table
+ * was rewritten since: that makes new tuples of rows that were there.
  */
 static bool
 may_be_inserted(const EsyncCapture *c, const EsyncRow *row)
 {
 	if (row->tuple->t_data->t_infomask & HEAP_UPDATED)
-		return false;
-	if (c->head.found && c->head.row_xmin != InvalidTransactionId)
 		return false;
 	return c->rel->rd_firstRelfilelocatorSubid == InvalidSubTransactionId ||
 		c->rel->rd_createSubid != InvalidSubTransactionId ||

@@ -154,12 +154,13 @@ read_json(const JsonbValue *v)
 }
 
 /*
- * An array of json or jsonb.  Always of one dimension: nested arrays are
+ * An array of json or jsonb, or of domains over them.  Always of one dimension: nested arrays are
  * taken for elements, for that is what they nearly always are.
  */
 static Datum
 read_json_array(Oid elemtype, const JsonbValue *v)
 {
+	bool		as_text = getBaseType(elemtype) == JSONOID;
 	int			count = esync_json_count(v->val.binary.data);
 	Datum	   *elements = palloc(Max(count, 1) * sizeof(Datum));
 	bool	   *nulls = palloc(Max(count, 1) * sizeof(bool));
@@ -174,7 +175,7 @@ read_json_array(Oid elemtype, const JsonbValue *v)
 		nulls[i] = walk.value.type == jbvNull;
 		if (nulls[i])
 			elements[i] = (Datum) 0;
-		else if (elemtype == JSONOID)
+		else if (as_text)
 			elements[i] = read_json(&walk.value);
 		else
 			elements[i] = JsonbPGetDatum(esync_json_from_value(&walk.value));
@@ -272,7 +273,8 @@ read_value(Coder *coder, const JsonbValue *v, bool *isnull)
 			return read_cast(coder, v);
 		case CODE_ARRAY:
 			elemtype = get_element_type(coder->basetype);
-			if ((elemtype == JSONOID || elemtype == JSONBOID) && v->type == jbvBinary &&
+			if ((getBaseType(elemtype) == JSONOID || getBaseType(elemtype) == JSONBOID) &&
+				v->type == jbvBinary &&
 				JsonContainerIsArray(v->val.binary.data))
 				return read_json_array(elemtype, v);
 			/* FALLTHROUGH */

@@ -123,6 +123,17 @@ is_tombstoned(EsyncTracked *t, const EsyncRow *row)
 	return t->tombstone != 0 && !row->isnull[t->tombstone - 1];
 }
 
+/* A JSON value as the text of a tenant; NULL for null. */
+static text *
+tenant_text(const JsonbValue *v)
+{
+	if (v->type == jbvNull)
+		return NULL;
+	if (v->type == jbvString)
+		return cstring_to_text_with_len(v->val.string.val, v->val.string.len);
+	return cstring_to_text(JsonbToCString(NULL, &esync_json_from_value(v)->root, 64));
+}
+
 /* The tenant of a row as text; NULL where there is no such option or value. */
 static text *
 tenant_of(EsyncTracked *t, const EsyncRow *row)
@@ -132,9 +143,19 @@ tenant_of(EsyncTracked *t, const EsyncRow *row)
 	if (t->tenant == 0 || row->isnull[t->tenant - 1])
 		return NULL;
 	esync_encode_value(t->tenant_shape, 0, row->values[t->tenant - 1], false, &v);
-	if (v.type == jbvString)
-		return cstring_to_text_with_len(v.val.string.val, v.val.string.len);
-	return cstring_to_text(JsonbToCString(NULL, &esync_json_from_value(&v)->root, 64));
+	return tenant_text(&v);
+}
+
+/* The same of a row as JSON. */
+static text *
+tenant_of_json(EsyncTracked *t, const Jsonb *row)
+{
+	const char *name = t->tenant == 0 ? NULL : t->fields[t->tenant_field].name;
+	JsonbValue	v;
+
+	if (name == NULL || !esync_json_member(&row->root, name, strlen(name), &v))
+		return NULL;
+	return tenant_text(&v);
 }
 
 /* An empty patch: the payload, or the event's type, is all there is to say. */
@@ -670,6 +691,46 @@ put_updated(EsyncCapture *c, const EsyncRow *old, const EsyncRow *new, const int
 }
 
 /*
+ * Is the row that goes older than the one that the head tells of?  So it is
+ * where a trigger wrote the key anew, and the stream had nothing of the row
+ * that was there before.
+ */
+static bool
+is_superseded(const EsyncCapture *c, const EsyncRow *old)
+{
+	return c->head.found && c->head.row_xmin != InvalidTransactionId &&
+		TransactionIdIsCurrentTransactionId(c->head.row_xmin) &&
+		!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(old->tuple->t_data));
+}
+
+/*
+ * Tells late of a row that went before the present one came: it is deleted,
+ * so that what it held is on record, and a Baseline says that there is a row
+ * all the same.
+ */
+static void
+put_deleted_late(EsyncCapture *c, const EsyncRow *old, text *moved_to, int64 moved_version)
+{
+	EsyncHead	present = c->head;
+	EsyncEvent	e;
+	Extra		alive = {"deleted", {.type = jbvBool, .val.boolean = false}};
+	bool		known;
+	bool		deleted;
+	Jsonb	   *row = esync_replay_now(c->t, c->key, SnapshotSelf, &known, &deleted);
+
+	put_deleted(c, old, moved_to, moved_version);
+	begin_baseline(c, &e);
+	e.flags |= present.flags & ESYNC_FLAG_DELETED;
+	e.row_xmin = present.row_xmin;
+	e.row_tid = present.row_tid;
+	e.patch = empty_patch();
+	e.payload = row;
+	e.tenant = tenant_of_json(c->t, row);
+	e.meta = meta_with(NULL, &alive, 1);
+	put(c, &e);
+}
+
+/*
  * The version that a Created on that key will have, which a former row of it
  * may have to leave first.  Turns to the key.
  */
@@ -699,11 +760,17 @@ put_moved(EsyncCapture *c, EsyncRow *old, const EsyncRow *new, text *old_key, te
 		deleted_version = esync_pending_take_vanished(c->t->root, old_key, old->tuple);
 	if (deleted_version == 0)
 	{
-		esync_record_meet(c, old);
+		bool		late = is_superseded(c, old);
+
+		if (!late)
+			esync_record_meet(c, old);
 		created_version = next_version(c, new_key);
 		esync_record_turn(c, old_key);
-		put_deleted(c, old, new_key, created_version);
-		deleted_version = c->head.version;
+		deleted_version = c->head.version + 1;
+		if (late)
+			put_deleted_late(c, old, new_key, created_version);
+		else
+			put_deleted(c, old, new_key, created_version);
 	}
 	after = c->head.effective_high;
 	esync_record_turn(c, new_key);
@@ -758,6 +825,11 @@ esync_record_delete(EsyncCapture *c, EsyncRow *old)
 	if (!esync_record_tells(c, old) &&
 		esync_pending_take_vanished(c->t->root, c->key, old->tuple) != 0)
 		return;
+	if (is_superseded(c, old))
+	{
+		put_deleted_late(c, old, NULL, 0);
+		return;
+	}
 	esync_record_meet(c, old);
 	put_deleted(c, old, NULL, 0);
 }
