@@ -645,6 +645,16 @@ extern void esync_stream_back(EsyncTracked *t, text *aggregate_id, const EsyncBo
 							  Snapshot snapshot, bool follow,
 							  EsyncEventCallback callback, void *arg);
 
+/*
+ * The same for each aggregate of the table, the last key first: `event` until
+ * it returns false, then `end`, in cxt, which is reset after each.  What is
+ * not asked for is passed over in the index, without a look at the heap.
+ */
+typedef void (*EsyncEndCallback) (text *aggregate_id, void *arg);
+extern void esync_stream_each_back(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
+								   MemoryContext cxt, EsyncEventCallback event,
+								   EsyncEndCallback end, void *arg);
+
 /* what there is in a leaf */
 typedef struct EsyncCount
 {
@@ -672,8 +682,8 @@ extern Jsonb *esync_fold_state_at(EsyncFold *fold, int64 event_id);
 extern int	esync_stamp_cmp(const EsyncStamp *a, const EsyncStamp *b);
 extern EsyncStamp esync_event_stamp(const EsyncEvent *event);
 
-/* from now on the fold copies the values that it keeps; events may go after each call */
-extern void esync_fold_keep(EsyncFold *fold);
+/* from now on the fold copies what it keeps into cxt; events may go after each call */
+extern void esync_fold_keep(EsyncFold *fold, MemoryContext cxt);
 /* empties a fold for another aggregate of the same table; keeps what init prepared */
 extern void esync_fold_reset(EsyncFold *fold);
 /* the value of one field now (fill or null where never set); false: it has no register */

@@ -49,7 +49,8 @@ typedef struct FoldPlan
 	int			nliving;
 	int		   *living;			/* fields that a state may show, in stored key order */
 	bool		has_stamps;
-	bool		keeps;			/* copies what it keeps: see esync_fold_keep */
+	bool		keeps;			/* copies what it keeps, into */
+	MemoryContext keep_cxt;		/* this context: see esync_fold_keep */
 	bool		born;			/* the delete register was ever set */
 	int			row;			/* index of row_event */
 	MemoryContext cxt;
@@ -256,11 +257,15 @@ esync_fold_reset(EsyncFold *fold)
 	plan->row = -1;
 }
 
-/* Has the fold copy what it keeps, so that events need not outlive their adding. */
+/*
+ * Has the fold copy what it keeps into a context, so that events need not
+ * outlive their adding.  The context may be reset together with the fold.
+ */
 void
-esync_fold_keep(EsyncFold *fold)
+esync_fold_keep(EsyncFold *fold, MemoryContext cxt)
 {
 	plan_of(fold)->keeps = true;
+	plan_of(fold)->keep_cxt = cxt;
 }
 
 /* Makes what a value points to the fold's own. */
@@ -279,7 +284,7 @@ keep_value(const FoldPlan *plan, JsonbValue *value)
 		from = value->val.binary.data, len = value->val.binary.len;
 	else
 		return;
-	copy = MemoryContextAlloc(plan->cxt, len + 1);
+	copy = MemoryContextAlloc(plan->keep_cxt, len + 1);
 	memcpy(copy, from, len);
 	if (value->type == jbvString)
 		value->val.string.val = copy;
@@ -293,7 +298,7 @@ keep_value(const FoldPlan *plan, JsonbValue *value)
 static EsyncEvent *
 keep_event(const FoldPlan *plan, EsyncEvent *event)
 {
-	MemoryContext old = MemoryContextSwitchTo(plan->cxt);
+	MemoryContext old = MemoryContextSwitchTo(plan->keep_cxt);
 	EsyncEvent *copy = palloc(sizeof(EsyncEvent));
 
 	*copy = *event;

@@ -97,7 +97,7 @@ fold_aggregate(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds,
 			   Snapshot snapshot, bool follow, EsyncFold *fold)
 {
 	esync_fold_init(fold, t->fields, t->nfields, t->tombstone_field);
-	esync_fold_keep(fold);
+	esync_fold_keep(fold, CurrentMemoryContext);
 	esync_stream_back(t, aggregate_id, bounds, snapshot, follow, add_event, fold);
 	return esync_fold_state(fold, true);
 }
@@ -107,11 +107,13 @@ typedef struct Shortcut
 {
 	EsyncFold	fold;
 	TimestampTz earliest;		/* least effective of the events added */
+	TimestampTz as_of;			/* events beyond it do not count */
 } Shortcut;
 
 /*
  * Callback: adds an event; one with the whole row, before which everything is
- * older than what was added, stands for all of it as if it were the ground.
+ * older than what was added and within bounds, stands for all of it as if it
+ * were the ground.
  */
 static bool
 add_until_payload(EsyncEvent *event, int index, void *arg)
@@ -120,7 +122,7 @@ add_until_payload(EsyncEvent *event, int index, void *arg)
 	EsyncEvent	ground = *event;
 
 	if (event->payload == NULL || event->row_xmin == InvalidTransactionId ||
-		event->effective_high >= s->earliest)
+		event->effective_high >= s->earliest || event->effective_high > s->as_of)
 	{
 		esync_fold_add(&s->fold, event, index);
 		s->earliest = Min(s->earliest, event->effective);
@@ -144,10 +146,10 @@ Jsonb *
 esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
 				 bool *known, bool *deleted)
 {
-	Shortcut	s = {.earliest = DT_NOEND};
+	Shortcut	s = {.earliest = DT_NOEND, .as_of = DT_NOEND};
 
 	esync_fold_init(&s.fold, t->fields, t->nfields, t->tombstone_field);
-	esync_fold_keep(&s.fold);
+	esync_fold_keep(&s.fold, CurrentMemoryContext);
 	esync_stream_back(t, aggregate_id, NULL, snapshot, false, add_until_payload, &s);
 	*known = s.fold.known;
 	*deleted = s.fold.deleted;
@@ -304,8 +306,9 @@ esync_replay_text(PG_FUNCTION_ARGS)
 /* what esync_as_of keeps from row to row */
 typedef struct AsOf
 {
+	Shortcut	s;				/* of the aggregate at hand; must be first */
+	EsyncTracked *t;
 	EsyncRights rights;
-	EsyncFold	fold;
 	bool	   *shown;			/* by place in t->columns: may be shown, and has a value */
 	Datum	   *values;
 	bool	   *nulls;
@@ -333,27 +336,16 @@ is_mask(const EsyncTracked *t, int field, const JsonbValue *value)
 		base != XMLOID && base != REFCURSOROID;
 }
 
-/* Callback: folds one aggregate and puts out its row, typed. */
+/* Callback: puts out the row of an aggregate that was folded, typed. */
 static void
-put_row(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
+put_folded(text *aggregate_id, void *arg)
 {
 	AsOf	   *a = arg;
+	EsyncTracked *t = a->t;
+	EsyncFold  *fold = &a->s.fold;
 	char		buffer[MAXDATELEN + 1];
 
-	esync_fold_reset(&a->fold);
-	for (int i = 0; i < events->n; i++)
-		esync_fold_add(&a->fold, &events->e[i], i);
-	if (!esync_fold_has_row(&a->fold))
-		return;
-	if (a->rights.rls)
-	{
-		Datum	   *key = palloc(t->nkeys * sizeof(Datum));
-
-		esync_key_from_text(t, aggregate_id, key);
-		if (!esync_rights_row(t, &a->rights, key))
-			return;
-	}
-	for (int i = 0; i < t->ncolumns; i++)
+	for (int i = 0; i < t->ncolumns && esync_fold_has_row(fold); i++)
 	{
 		const EsyncColumn *c = &t->columns[i];
 		JsonbValue	value;
@@ -361,9 +353,9 @@ put_row(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
 		if (!a->shown[i])
 			continue;
 		if (t->fields[c->field].stamp)
-			esync_fold_stamp_value(&a->fold, c->field, buffer, &value);
+			esync_fold_stamp_value(fold, c->field, buffer, &value);
 		else
-			esync_fold_value(&a->fold, c->field, &value);
+			esync_fold_value(fold, c->field, &value);
 		if (is_mask(t, c->field, &value))
 			value.type = jbvNull;
 		a->field = t->fields[c->field].name;
@@ -372,7 +364,44 @@ put_row(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
 						   &a->nulls[c->attnum - 1]);
 	}
 	a->field = NULL;
-	tuplestore_putvalues(a->rsinfo->setResult, a->rsinfo->setDesc, a->values, a->nulls);
+	if (esync_fold_has_row(fold))
+		tuplestore_putvalues(a->rsinfo->setResult, a->rsinfo->setDesc, a->values, a->nulls);
+	esync_fold_reset(fold);
+	a->s.earliest = DT_NOEND;
+}
+
+/* Callback, under row policies: the same for a row that the caller sees. */
+static void
+put_visible(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
+{
+	AsOf	   *a = arg;
+	Datum	   *key = palloc(t->nkeys * sizeof(Datum));
+
+	esync_key_from_text(t, aggregate_id, key);
+	if (!esync_rights_row(t, &a->rights, key))
+		return;
+	for (int i = 0; i < events->n; i++)
+		esync_fold_add(&a->s.fold, &events->e[i], i);
+	put_folded(aggregate_id, a);
+}
+
+/* All aggregates that have a row within bounds. */
+static void
+put_folds(AsOf *a, const EsyncBounds *bounds)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "esync as of aggregate",
+											  ALLOCSET_DEFAULT_SIZES);
+
+	esync_fold_init(&a->s.fold, a->t->fields, a->t->nfields, a->t->tombstone_field);
+	if (bounds->present_life)
+		esync_stream_each(a->t, bounds, GetActiveSnapshot(), ESYNC_WANT_FOLD, put_visible, a);
+	else
+	{
+		esync_fold_keep(&a->s.fold, cxt);
+		esync_stream_each_back(a->t, bounds, GetActiveSnapshot(), cxt, add_until_payload,
+							   put_folded, a);
+	}
+	MemoryContextDelete(cxt);
 }
 
 /* The shown and the key columns of the table, for a query of its rows. */
@@ -509,16 +538,17 @@ esync_as_of(PG_FUNCTION_ARGS)
 	{
 		const EsyncField *f = &t->fields[t->columns[i].field];
 
-		a.shown[i] = t->columns[i].shape >= 0 && !f->masked &&
-			t->columns[i].attnum <= natts && esync_rights_field(&a.rights, f);
+		a.shown[i] = !f->masked && t->columns[i].attnum <= natts && esync_rights_field(&a.rights, f);
 	}
-	esync_fold_init(&a.fold, t->fields, t->nfields, t->tombstone_field);
+	a.t = t;
+	a.s.earliest = DT_NOEND;
+	a.s.as_of = bounds.as_of;
 	a.field = NULL;
 	context.callback = as_of_context;
 	context.arg = &a;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
-	esync_stream_each(t, &bounds, GetActiveSnapshot(), ESYNC_WANT_FOLD, put_row, &a);
+	put_folds(&a, &bounds);
 	error_context_stack = context.previous;
 	if (esync_rights_key(t, &a.rights))
 		put_untold_rows(&a, t);

@@ -790,6 +790,81 @@ esync_stream_each(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
 	MemoryContextDelete(cxt);
 }
 
+/* The texts shared by events are about to go. */
+static void
+forget_texts(Reader *r)
+{
+	r->aggregate_id = r->user_id = r->device_id = r->db_role = r->tenant = NULL;
+}
+
+/* The aggregate that the index entry at hand belongs to. */
+static text *
+entry_aggregate(IndexScanDesc scan)
+{
+	bool		isnull;
+
+	return (text *) PG_DETOAST_DATUM_PACKED(index_getattr(scan->xs_itup, 1,
+														  RelationGetDescr(scan->indexRelation),
+														  &isnull));
+}
+
+/* Is it the same aggregate? */
+static bool
+same_aggregate(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/* All aggregates from the last key to the first, each newest first; see esync.h. */
+void
+esync_stream_each_back(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
+					   MemoryContext cxt, EsyncEventCallback event, EsyncEndCallback end,
+					   void *arg)
+{
+	text	   *current = NULL;
+	bool		more = false;
+	IndexScanDesc scan;
+	Reader		r;
+
+	open_reader(&r, t, bounds, snapshot, ESYNC_WANT_ALL);
+	r.scratch = AllocSetContextCreate(CurrentMemoryContext, "esync event",
+									  ALLOCSET_DEFAULT_SIZES);
+	r.callback = event;
+	r.arg = arg;
+	r.index = PG_INT32_MAX;
+	scan = index_beginscan(r.leaf, r.index_rel, snapshot, NULL, 0, 0);
+	scan->xs_want_itup = true;
+	index_rescan(scan, NULL, 0, NULL, 0);
+	while (index_getnext_tid(scan, BackwardScanDirection) != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(r.scratch);
+		text	   *id = entry_aggregate(scan);
+
+		CHECK_FOR_INTERRUPTS();
+		if (current == NULL || !same_aggregate(current, id))
+		{
+			MemoryContextSwitchTo(cxt);
+			if (current != NULL)
+				end(current, arg);
+			MemoryContextReset(cxt);
+			forget_texts(&r);
+			current = cstring_to_text_with_len(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
+			more = true;
+		}
+		MemoryContextSwitchTo(cxt);
+		if (more && index_fetch_heap(scan, r.slot))
+			more = hand_out(&r, 0);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(r.scratch);
+	}
+	if (current != NULL)
+		end(current, arg);
+	index_endscan(scan);
+	MemoryContextDelete(r.scratch);
+	close_reader(&r);
+}
+
 /* ------------------------------------------------------------- one question */
 
 struct EsyncLookup
