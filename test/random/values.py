@@ -309,6 +309,9 @@ COMPOSITES = {
     'rnd."Mixed Case"': ['rnd.mood', 'json', 'money', 'regclass'],
 }
 
+# types that only ALTER TYPE gives, and whose values fit
+ALTERED = {'character varying(9000)': 'text'}
+
 NO_ARRAYS = {'oidvector', 'int2vector', '"char"'}
 
 
@@ -321,7 +324,7 @@ class Value:
     def scalar(self, r, name):
         if name in COMPOSITES:
             return 'ROW(%s)::%s' % (', '.join(self.any(r, f, 0.2) for f in COMPOSITES[name]), name)
-        text = SCALARS[name](r)
+        text = SCALARS[ALTERED.get(name, name)](r)
         if name == 'json' and self.name != 'json':
             text = json_text(r)         # inside of another value
         return cast(text, name)

@@ -14,6 +14,11 @@ my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 chomp(my $bindir = `$pg_config --bindir`);
 plan skip_all => 'pg_upgrade is not there' unless -x "$bindir/pg_upgrade";
 
+# from 18 on pg_upgrade looks for libraries in the server's own directory alone
+chomp(my $libdir = `$pg_config --pkglibdir`);
+plan skip_all => 'esync is not installed into this server, where pg_upgrade would look for it'
+  if `$pg_config --version` =~ / (\d+)/ && $1 >= 18 && !-e "$libdir/esync.so";
+
 my $old = PostgreSQL::Test::Cluster->new('old');
 $old->init;
 $old->start;
