@@ -195,11 +195,11 @@ COMMENT ON FUNCTION esync.record_columns(integer, regclass, bigint, boolean) IS
 'writes the present names of all columns into esync.tracked_column, as true from that event on, where they are not there yet; with mark, rows are compared with their stream at their next write';
 REVOKE ALL ON FUNCTION esync.record_columns(integer, regclass, bigint, boolean) FROM PUBLIC;
 
-CREATE FUNCTION esync.present_name(table_id integer, tbl regclass, name name, as_of bigint) RETURNS name
+CREATE FUNCTION esync.present_name(table_id integer, tbl regclass, name name, as_of bigint, namesake boolean) RETURNS name
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_present_name';
-COMMENT ON FUNCTION esync.present_name(integer, regclass, name, bigint) IS
-'what the column is called now that bore that name at that event; NULL if it is gone';
-REVOKE ALL ON FUNCTION esync.present_name(integer, regclass, name, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION esync.present_name(integer, regclass, name, bigint, boolean) IS
+'what the column is called now that bore that name at that event; NULL if it is gone, or with namesake the one that bears its name now';
+REVOKE ALL ON FUNCTION esync.present_name(integer, regclass, name, bigint, boolean) FROM PUBLIC;
 
 CREATE FUNCTION esync.invalidate(tbl regclass) RETURNS void
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_invalidate';
@@ -512,15 +512,15 @@ $$;
 COMMENT ON FUNCTION esync.make_triggers(regclass, boolean) IS 'makes the triggers of a tracked table that are missing';
 REVOKE ALL ON FUNCTION esync.make_triggers(regclass, boolean) FROM PUBLIC;
 
-CREATE FUNCTION esync.present_names(o esync.tracked_table, names name[]) RETURNS name[]
+CREATE FUNCTION esync.present_names(o esync.tracked_table, names name[], namesake boolean DEFAULT false) RETURNS name[]
 LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 SELECT coalesce(array_agg(p.name ORDER BY n.place) FILTER (WHERE p.name IS NOT NULL), '{}')
 FROM unnest(names) WITH ORDINALITY AS n (name, place),
-	LATERAL esync.present_name(o.table_id, o.relation, n.name, o.options_as_of) AS p (name)
+	LATERAL esync.present_name(o.table_id, o.relation, n.name, o.options_as_of, namesake) AS p (name)
 $$;
-COMMENT ON FUNCTION esync.present_names(esync.tracked_table, name[]) IS
+COMMENT ON FUNCTION esync.present_names(esync.tracked_table, name[], boolean) IS
 'what the columns that an option names are called now; those that are gone are left out';
-REVOKE ALL ON FUNCTION esync.present_names(esync.tracked_table, name[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION esync.present_names(esync.tracked_table, name[], boolean) FROM PUBLIC;
 
 CREATE FUNCTION esync.enable_table(tbl regclass, mode text, payload text, aggregate_type text,
 	exclude name[], mask name[], last_modified name[], tombstone name, tenant name, sql_merge boolean,
@@ -561,8 +561,8 @@ BEGIN
 		o.since := clock_timestamp();
 		SELECT relname INTO o.aggregate_type FROM pg_class WHERE oid = tbl;
 	ELSE
-		o.exclude := esync.present_names(o, o.exclude);
-		o.mask := esync.present_names(o, o.mask);
+		o.exclude := esync.present_names(o, o.exclude, true);
+		o.mask := esync.present_names(o, o.mask, true);
 		o.last_modified := esync.present_names(o, o.last_modified);
 		o.key := CASE WHEN o.key IS NOT NULL THEN esync.present_names(o, o.key) END;
 		o.tombstone := (esync.present_names(o, ARRAY[o.tombstone]))[1];
@@ -691,8 +691,8 @@ BEGIN
 		IF c.classid = 'pg_type'::regclass THEN
 			-- the label of an enum, the name of an attribute: rows show something else, and no row was written
 			FOR o IN SELECT t.* FROM esync.tracked_table t WHERE t.relation IN (
-				SELECT a.attrelid FROM pg_type y JOIN pg_attribute a ON a.atttypid = y.oid
-				WHERE c.objid IN (y.oid, y.typelem, y.typbasetype)) LOOP
+				-- the type may stand inside an array, a domain or a composite of any depth
+				SELECT a.attrelid FROM pg_attribute a WHERE a.attrelid = t.relation AND a.atttypid >= 16384) LOOP
 				PERFORM esync.record_columns(o.table_id, o.relation, nextval('esync.event_id_seq'), true),
 					esync.invalidate(o.relation);
 			END LOOP;

@@ -626,13 +626,15 @@ find_missing(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg
 
 	if (events->e[events->n - 1].row_xmin == InvalidTransactionId)
 		return;
-	esync_key_from_text(t, aggregate_id, key);
-	if (SPI_execute_plan(m->plan, key, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "reading \"%s\" failed", t->table_name);
-	MemoryContextSwitchTo(cxt); /* SPI leaves its own */
-	SPI_freetuptable(SPI_tuptable);
-	if (SPI_processed > 0)
-		return;
+	if (esync_key_values(t, aggregate_id, key))
+	{
+		if (SPI_execute_plan(m->plan, key, NULL, true, 1) != SPI_OK_SELECT)
+			elog(ERROR, "reading \"%s\" failed", t->table_name);
+		MemoryContextSwitchTo(cxt); /* SPI leaves its own */
+		SPI_freetuptable(SPI_tuptable);
+		if (SPI_processed > 0)
+			return;
+	}
 	esync_record_turn(&m->c, aggregate_id);
 	esync_record_missing(&m->c);
 }

@@ -512,6 +512,7 @@ extern int	esync_field_at(const EsyncField *fields, int nfields,
  * takes the key as datums of the key columns' types.  22023 / 22P02 if it does not fit. */
 extern text *esync_key_from_any(EsyncTracked *t, Datum arg, Oid argtype, Datum *values);
 extern text *esync_key_from_text(EsyncTracked *t, text *arg, Datum *values);
+extern bool esync_key_values(EsyncTracked *t, text *aggregate_id, Datum *values);
 /* {"block_id": "..."} of an aggregate_id */
 extern Jsonb *esync_key_object(EsyncTracked *t, text *aggregate_id);
 

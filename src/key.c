@@ -196,6 +196,32 @@ esync_key_from_text(EsyncTracked *t, text *arg, Datum *values)
 	return key_from_texts(t, texts, values);
 }
 
+/*
+ * The datums of an aggregate_id; false where the key's type cannot read it any
+ * more, an enum without that label, say: then there is no row of that key.
+ */
+bool
+esync_key_values(EsyncTracked *t, text *aggregate_id, Datum *values)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool fits = true;
+
+	PG_TRY();
+	{
+		(void) esync_key_from_text(t, aggregate_id, values);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		fits = false;
+	}
+	PG_END_TRY();
+	return fits;
+}
+
 /* A datum of any type as text, by its output function. */
 static char *
 datum_text(Datum value, Oid typid)

@@ -640,7 +640,10 @@ esync_record_columns(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* esync.present_name(table_id, tbl, name, as_of) */
+/*
+ * esync.present_name(table_id, tbl, name, as_of, namesake): with namesake, where
+ * that column is gone, one of the name that is there now.
+ */
 Datum
 esync_present_name(PG_FUNCTION_ARGS)
 {
@@ -653,6 +656,8 @@ esync_present_name(PG_FUNCTION_ARGS)
 											&nfields, &unrecorded, &check_from);
 	int			i = esync_field_at(fields, nfields, name, strlen(name), PG_GETARG_INT64(3));
 
+	if ((i < 0 || fields[i].attnum == 0) && PG_GETARG_BOOL(4))
+		i = esync_field_at(fields, nfields, name, strlen(name), PG_INT64_MAX);
 	if (i < 0 || fields[i].attnum == 0)
 		PG_RETURN_NULL();
 	namestrcpy(result, fields[i].name);

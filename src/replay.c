@@ -377,8 +377,7 @@ put_visible(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *arg)
 	AsOf	   *a = arg;
 	Datum	   *key = palloc(t->nkeys * sizeof(Datum));
 
-	esync_key_from_text(t, aggregate_id, key);
-	if (!esync_rights_row(t, &a->rights, key))
+	if (!esync_key_values(t, aggregate_id, key) || !esync_rights_row(t, &a->rights, key))
 		return;
 	for (int i = 0; i < events->n; i++)
 		esync_fold_add(&a->s.fold, &events->e[i], i);

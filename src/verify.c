@@ -227,6 +227,8 @@ check_key(Verify *v)
 	for (int k = 0; k < v->t->nkeys; k++)
 		appendStringInfo(&columns, "%s%s", k ? ", " : "",
 						 quote_identifier(v->t->fields[v->t->keyfields[k]].name));
+	if (v->t->broken)
+		appendStringInfoString(&columns, quote_identifier(v->t->broken));
 	member = string_member("key", columns.data);
 	put_problem(v, NULL, "key changed", esync_json_object(1, &member));
 }
@@ -278,7 +280,8 @@ table_row(Verify *v, text *aggregate_id)
 	Datum	   *key = palloc(v->t->nkeys * sizeof(Datum));
 	Jsonb	   *doc = NULL;
 
-	esync_key_from_text(v->t, aggregate_id, key);
+	if (!esync_key_values(v->t, aggregate_id, key))
+		return NULL;
 	if (SPI_execute_plan(v->plan, key, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "reading \"%s\" failed", v->t->table_name);
 	MemoryContextSwitchTo(cxt); /* SPI leaves its own */
