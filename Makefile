@@ -14,6 +14,7 @@ OBJS = \
 	src/history.o \
 	src/json.o \
 	src/key.o \
+	src/leaf.o \
 	src/lineage.o \
 	src/merge.o \
 	src/pending.o \

@@ -36,7 +36,6 @@ typedef struct Kept
 {
 	EsyncLeaf  *leaf;
 	const EsyncContext *context;
-	uint64		generation;		/* of context */
 } Kept;
 
 /* ----------------------------------------------------- order of row triggers */
@@ -247,6 +246,7 @@ flush_move(EsyncMove *m)
 		EsyncCapture		c = capture_for(t, rel, cxt);
 		EsyncRow			row = row_from_tuple(rel, m->tuple);
 
+		c.context = m->context;
 		esync_record_delete(&c, &row);
 	}
 	table_close(rel, NoLock);
@@ -255,8 +255,8 @@ flush_move(EsyncMove *m)
 }
 
 /*
- * The other half of a move arrived: one change of one row.  What there is to
- * tell of the row as it was is told of the partition that it left.
+ * The other half of a move arrived: one change of one row.  What this
+ * transaction did to the row before is told of the partition that it left.
  */
 static void
 capture_move(EsyncCapture *c, EsyncMove *m, EsyncRow *new)
@@ -270,7 +270,9 @@ capture_move(EsyncCapture *c, EsyncMove *m, EsyncRow *new)
 	before.t = from;
 	before.rel = rel;
 	esync_record_turn(&before, esync_record_key(from, &row));
-	esync_record_meet(&before, &row);
+	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(m->tuple->t_data)) &&
+		!esync_pending_has_vanished(from->root, before.key, m->tuple))
+		esync_record_meet(&before, &row);
 	old = row_for(c->t, from, &row);
 	esync_record_update(c, &old, new);
 	table_close(rel, NoLock);
@@ -439,7 +441,7 @@ check_protocol(FunctionCallInfo fcinfo, const char *name, TriggerEvent moment)
 	return t;
 }
 
-/* What the statement keeps, made at its first row, brought up to date. */
+/* What the statement keeps, made at its first row. */
 static void
 begin_row(FunctionCallInfo fcinfo, EsyncCapture *c)
 {
@@ -449,11 +451,8 @@ begin_row(FunctionCallInfo fcinfo, EsyncCapture *c)
 	if (kept == NULL)
 		kept = fcinfo->flinfo->fn_extra = MemoryContextAllocZero(cxt, sizeof(Kept));
 	c->leaf = esync_store_open(c->t, cxt, &kept->leaf);
-	if (kept->context == NULL || kept->generation != esync_context_generation)
-	{
+	if (kept->context == NULL)
 		kept->context = esync_context_get();
-		kept->generation = esync_context_generation;
-	}
 	c->context = kept->context;
 }
 
@@ -503,7 +502,7 @@ esync_capture(PG_FUNCTION_ARGS)
 			esync_record_insert(&c, &row);
 	}
 	else if (HeapTupleHeaderIndicatesMovedPartitions(row.tuple->t_data))
-		esync_pending_push_move(c.t->relid, trigger_depth(), row.tuple);
+		esync_pending_push_move(c.t->relid, trigger_depth(), row.tuple, c.context);
 	else
 		esync_record_delete(&c, &row);
 	return PointerGetDatum(NULL);

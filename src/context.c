@@ -49,8 +49,6 @@ static Setting settings[NSETTINGS] = {
 
 #define SOURCES (NSETTINGS + 2)	/* the settings, the claims, the headers */
 
-uint64		esync_context_generation = 0;
-
 static MemoryContext parsed_cxt = NULL;
 static EsyncContext *parsed = NULL;
 static char *parsed_from[SOURCES];	/* the texts that parsed was made from */
@@ -257,8 +255,7 @@ is_fresh(char **from)
 
 /*
  * Who and when, as of now.  The result is good until the end of the
- * transaction, and the latest until esync_context_generation moves; callers
- * ask once a statement.
+ * transaction; callers ask once a statement.
  */
 const EsyncContext *
 esync_context_get(void)
@@ -278,7 +275,6 @@ esync_context_get(void)
 	for (int i = 0; i < SOURCES; i++)
 		from[i] = from[i] ? pstrdup(from[i]) : NULL;
 	parsed = NULL;
-	esync_context_generation++;
 	parse_context(c, from);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(cxt, TopMemoryContext);

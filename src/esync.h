@@ -363,6 +363,7 @@ typedef struct EsyncMove		/* a row on its way between partitions */
 	Oid			relid;			/* the leaf it left */
 	int			depth;			/* of triggers */
 	HeapTuple	tuple;			/* as it was, header included */
+	const EsyncContext *context;	/* of the statement that moved it */
 	SubTransactionId subid;
 } EsyncMove;
 
@@ -370,12 +371,9 @@ typedef struct EsyncMove		/* a row on its way between partitions */
 
 /*
  * An opened event leaf.  store.c opens, keeps and closes it; the head_ members
- * are what esync_stream_head needs: head_index as esync_stream_index finds it,
- * head_scan from index_beginscan with SnapshotSelf and ESYNC_HEAD_KEYS keys,
- * and head_slot from table_slot_create(rel, NULL).
+ * are what esync_leaf_head needs: head_index as esync_leaf_index finds it,
+ * head_scan from index_beginscan with SnapshotSelf and one key, and head_slot from table_slot_create(rel, NULL).
  */
-#define ESYNC_HEAD_KEYS			2
-
 typedef struct EsyncLeaf
 {
 	Relation	rel;
@@ -466,12 +464,14 @@ extern void esync_pending_rewritten(Oid root);
 extern bool esync_pending_copied(Oid root, HeapTuple tuple);
 /* EsyncMove: rows that left a partition and wait for their other half, innermost last */
 extern List *esync_pending_moves(void);
-extern void esync_pending_push_move(Oid relid, int depth, HeapTuple tuple);
+extern void esync_pending_push_move(Oid relid, int depth, HeapTuple tuple,
+									const EsyncContext *context);
 extern void esync_pending_settle_move(EsyncMove *m);
 /* a key found written again (by a tuple of that command) before its former row's
  * deletion was told; version of the Deleted that was written for it */
 extern void esync_pending_vanish(Oid root, text *aggregate_id, CommandId cid, int64 version);
 /* a tuple's deletion is told now: that version, if it was that former row; else 0 */
+extern bool esync_pending_has_vanished(Oid root, text *aggregate_id, HeapTuple tuple);
 extern int64 esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple tuple);
 /* a tuple whose event was written before its own trigger ran */
 extern void esync_pending_caught(Oid relid, HeapTuple tuple);
@@ -479,7 +479,6 @@ extern bool esync_pending_take_caught(Oid relid, HeapTuple tuple);
 
 /* ---- context.c */
 extern void esync_context_init(void);
-extern uint64 esync_context_generation;	/* moves when get would give something else */
 extern const EsyncContext *esync_context_get(void);
 
 /* ---- tracked.c: plans */
@@ -503,6 +502,7 @@ extern EsyncField *esync_lineage_load(int32 table_id, Oid root, int *nfields, bo
 									  int64 *check_from);
 extern void esync_lineage_record(EsyncTracked *t, int64 event_id);
 extern void esync_lineage_forget(void);
+extern void esync_lineage_flag(Oid relid);
 /* index into fields of what `name` meant at event_id (PG_INT64_MAX: now); -1 if nothing */
 extern int	esync_field_at(const EsyncField *fields, int nfields,
 						   const char *name, int namelen, int64 event_id);
@@ -591,17 +591,29 @@ extern void esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e);
 extern bool esync_store_can_try(const EsyncLeaf *leaf, const EsyncTracked *t);
 extern bool esync_store_try_first(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e);
 
-/* ---- stream.c: the only reader */
-extern void esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head);
+/* ---- leaf.c: with stream.c the only reader */
+/* the leaf's valid unique index on (aggregate_id, version); InvalidOid if it has none */
+extern bool esync_leaf_is_head_index(Relation index);
+extern Oid	esync_leaf_index(Relation leaf);
+extern void esync_leaf_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head);
+
+/* what there is in a leaf */
+typedef struct EsyncCount
+{
+	int64		events;
+	int64		aggregates;
+	TimestampTz oldest;			/* commit times; without meaning where there are no events */
+	TimestampTz newest;
+} EsyncCount;
+extern void esync_leaf_count(Oid leafid, EsyncCount *count);
+
+/* ---- stream.c: with leaf.c the only reader */
 
 /* "Created" and so on, as stored; a constant */
 extern const char *esync_event_type_name(EsyncEventType type);
 /* the reverse; XX001 if the stored text is none of them */
 extern EsyncEventType esync_event_type_parse(const char *name, int len);
 
-/* the leaf's valid unique index on (aggregate_id, version); InvalidOid if it has none */
-extern bool esync_stream_is_head_index(Relation index);
-extern Oid	esync_stream_index(Relation leaf);
 
 /*
  * The payload of an event that stream.c gave, in flat form; NULL where none is
@@ -655,16 +667,6 @@ typedef void (*EsyncEndCallback) (text *aggregate_id, void *arg);
 extern void esync_stream_each_back(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
 								   MemoryContext cxt, EsyncEventCallback event,
 								   EsyncEndCallback end, void *arg);
-
-/* what there is in a leaf */
-typedef struct EsyncCount
-{
-	int64		events;
-	int64		aggregates;
-	TimestampTz oldest;			/* commit times; without meaning where there are no events */
-	TimestampTz newest;
-} EsyncCount;
-extern void esync_stream_count(Oid leafid, EsyncCount *count);
 
 /* has an aggregate any event?  One reader for many questions */
 typedef struct EsyncLookup EsyncLookup;

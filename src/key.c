@@ -206,6 +206,13 @@ esync_key_values(EsyncTracked *t, text *aggregate_id, Datum *values)
 	MemoryContext cxt = CurrentMemoryContext;
 	volatile bool fits = true;
 
+	for (int k = 0; k < t->nkeys; k++)
+		if (get_typtype(t->fields[t->keyfields[k]].typid) == TYPTYPE_DOMAIN)
+		{
+			/* its checks may run anything: not to be caught without a savepoint */
+			(void) esync_key_from_text(t, aggregate_id, values);
+			return true;
+		}
 	PG_TRY();
 	{
 		(void) esync_key_from_text(t, aggregate_id, values);

@@ -80,6 +80,7 @@ typedef struct Lineage
 } Lineage;
 
 static int32 known_epoch = 0;	/* 0: not looked up, or undone by an abort */
+static Oid	known_life = InvalidOid;	/* esync.life, when it was */
 
 /* OID of a relation in schema esync; an error if the extension is broken. */
 Oid
@@ -120,6 +121,14 @@ esync_side_insert(const char *relname, Datum *values, bool *nulls)
 	table_close(rel, NoLock);
 }
 
+/* Relcache callback: the epoch is forgotten with the table that told it. */
+void
+esync_lineage_flag(Oid relid)
+{
+	if (!OidIsValid(relid) || relid == known_life)
+		known_epoch = 0;
+}
+
 /* Forgets what a transaction that is being undone may have recorded. */
 void
 esync_lineage_forget(void)
@@ -153,6 +162,7 @@ read_epoch(bool *recorded)
 			DatumGetObjectId(values[LIFE_DATABASE - 1]) == MyDatabaseId;
 	}
 	systable_endscan(scan);
+	known_life = RelationGetRelid(rel);
 	table_close(rel, AccessShareLock);
 	*recorded = ours;
 	return ours ? epoch : epoch + 1;

@@ -29,10 +29,12 @@ typedef struct Vanished
 	SubTransactionId subid;
 } Vanished;
 
+/* hashed as bytes: there must be no padding in it */
 typedef struct CaughtKey
 {
 	Oid			relid;
-	ItemPointerData tid;
+	uint32		block;
+	uint32		offset;
 } CaughtKey;
 
 typedef struct Caught
@@ -207,13 +209,14 @@ esync_pending_copied(Oid root, HeapTuple tuple)
 
 /* Keeps the half of a move that left a partition. */
 void
-esync_pending_push_move(Oid relid, int depth, HeapTuple tuple)
+esync_pending_push_move(Oid relid, int depth, HeapTuple tuple, const EsyncContext *context)
 {
 	MemoryContext old = enter();
 	EsyncMove  *m = palloc(sizeof(EsyncMove));
 
 	m->relid = relid;
 	m->depth = depth;
+	m->context = context;
 	m->tuple = heap_copytuple(tuple);
 	m->subid = GetCurrentSubTransactionId();
 	moves = lappend(moves, m);
@@ -251,44 +254,58 @@ esync_pending_vanish(Oid root, text *aggregate_id, CommandId cid, int64 version)
 }
 
 /*
- * The deletion of a tuple is told: if the key was written again after the
- * tuple was made, it was recorded then.  The version of its Deleted, else 0.
+ * The deletion that was recorded when the key of a tuple was written again,
+ * after the tuple was made; or NULL.
  */
-int64
-esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
+static Vanished *
+find_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
 {
 	HeapTupleHeader h = tuple->t_data;
 	bool		ours;
 	ListCell   *lc;
 
 	if (vanished == NIL)
-		return 0;
+		return NULL;
 	ours = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(h));
 	foreach(lc, vanished)
 	{
 		Vanished   *v = lfirst(lc);
-		int64		version = v->version;
 
-		if (v->root != root || (ours && HeapTupleHeaderGetCmin(h) >= v->cid) ||
-			VARSIZE_ANY_EXHDR(v->aggregate_id) != VARSIZE_ANY_EXHDR(aggregate_id) ||
+		if (v->root == root && !(ours && HeapTupleHeaderGetCmin(h) >= v->cid) &&
+			VARSIZE_ANY_EXHDR(v->aggregate_id) == VARSIZE_ANY_EXHDR(aggregate_id) &&
 			memcmp(VARDATA_ANY(v->aggregate_id), VARDATA_ANY(aggregate_id),
-				   VARSIZE_ANY_EXHDR(aggregate_id)) != 0)
-			continue;
-		vanished = foreach_delete_current(vanished, lc);
-		return version;
+				   VARSIZE_ANY_EXHDR(aggregate_id)) == 0)
+			return v;
 	}
-	return 0;
+	return NULL;
+}
+
+/* Was the deletion of this tuple recorded before it is told? */
+bool
+esync_pending_has_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
+{
+	return find_vanished(root, aggregate_id, tuple) != NULL;
+}
+
+/* It is told now: the version of its Deleted, 0 if it was not recorded. */
+int64
+esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
+{
+	Vanished   *v = find_vanished(root, aggregate_id, tuple);
+
+	if (v == NULL)
+		return 0;
+	vanished = list_delete_ptr(vanished, v);
+	return v->version;
 }
 
 /* The key of a tuple among the caught ones. */
 static CaughtKey
 caught_key(Oid relid, HeapTuple tuple)
 {
-	CaughtKey	key;
+	CaughtKey	key = {relid, ItemPointerGetBlockNumber(&tuple->t_self),
+	ItemPointerGetOffsetNumber(&tuple->t_self)};
 
-	memset(&key, 0, sizeof(key));
-	key.relid = relid;
-	key.tid = tuple->t_self;
 	return key;
 }
 

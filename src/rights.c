@@ -442,8 +442,8 @@ esync_leaf_stats(PG_FUNCTION_ARGS)
 {
 	Oid			leaf = get_relname_relid(psprintf("event_%d", PG_GETARG_INT32(0)),
 										 get_namespace_oid("esync", false));
-	Oid			asked = PG_ARGISNULL(1) || get_rel_name(PG_GETARG_OID(1)) == NULL ?
-		leaf : PG_GETARG_OID(1);
+	EsyncTracked *t = PG_ARGISNULL(1) ? NULL : esync_tracked_get(PG_GETARG_OID(1));
+	Oid			asked = t && t->table_id == PG_GETARG_INT32(0) ? t->root : leaf;
 	TupleDesc	desc;
 	EsyncCount	count;
 	Datum		values[5] = {0};
@@ -454,7 +454,7 @@ esync_leaf_stats(PG_FUNCTION_ARGS)
 	desc = BlessTupleDesc(desc);
 	if (OidIsValid(leaf) && pg_class_aclcheck(asked, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
 	{
-		esync_stream_count(leaf, &count);
+		esync_leaf_count(leaf, &count);
 		values[0] = Int64GetDatum(count.events);
 		values[1] = Int64GetDatum(count.aggregates);
 		values[2] = DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(leaf));

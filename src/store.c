@@ -198,7 +198,7 @@ open_indexes(OpenLeaf *o, EsyncTracked *t)
 	{
 		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
 
-		if (o->leaf.head_index == NULL && esync_stream_is_head_index(index))
+		if (o->leaf.head_index == NULL && esync_leaf_is_head_index(index))
 			o->leaf.head_index = index;
 		o->indexes[o->nindexes] = index;
 		o->infos[o->nindexes++] = BuildIndexInfo(index);
@@ -265,7 +265,7 @@ open_head(OpenLeaf *o)
 
 	o->leaf.head_slot = table_slot_create(o->leaf.rel, NULL);
 	o->leaf.head_scan = index_beginscan(o->leaf.rel, o->leaf.head_index, SnapshotSelf,
-										NULL, ESYNC_HEAD_KEYS, 0);
+										NULL, 1, 0);
 	memset(&o->leaf.head_key, 0, sizeof(ScanKeyData));
 	MemoryContextSwitchTo(old);
 }
@@ -305,7 +305,7 @@ esync_store_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
 	CurrentResourceOwner = ((OpenLeaf *) leaf)->owner;
 	if (leaf->head_scan == NULL)
 		open_head((OpenLeaf *) leaf);
-	esync_stream_head(leaf, aggregate_id, head);
+	esync_leaf_head(leaf, aggregate_id, head);
 	CurrentResourceOwner = old;
 }
 

@@ -29,9 +29,6 @@
 
 #include "esync.h"
 
-/* index entries that the first probe for a head looks at */
-#define HEAD_ENTRIES			2
-
 /* one pass over a leaf's index, and the events gathered of the aggregate at hand */
 typedef struct Reader
 {
@@ -94,127 +91,6 @@ esync_event_type_parse(const char *name, int len)
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("unknown event type \"%s\" in the event stream",
 					pnstrdup(name, len))));
-}
-
-/* ------------------------------------------------------------- the index */
-
-/*
- * Does this index find an aggregate's events: valid, whole, unique on
- * (aggregate_id, version), ascending and the text bytewise, as streams are read?
- */
-bool
-esync_stream_is_head_index(Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	return form->indisvalid && form->indisready && form->indisunique &&
-		form->indnkeyatts == 2 &&
-		form->indkey.values[0] == ESYNC_ATTR_AGGREGATE_ID &&
-		form->indkey.values[1] == ESYNC_ATTR_VERSION &&
-		index->rd_rel->relam == BTREE_AM_OID &&
-		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 &&
-		index->rd_indcollation[0] == C_COLLATION_OID &&
-		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
-}
-
-/* The index that finds an aggregate's events; InvalidOid where it is gone. */
-Oid
-esync_stream_index(Relation leaf)
-{
-	List	   *indexes = RelationGetIndexList(leaf);
-	Oid			result = InvalidOid;
-	ListCell   *cell;
-
-	foreach(cell, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-
-		if (esync_stream_is_head_index(index))
-			result = lfirst_oid(cell);
-		index_close(index, AccessShareLock);
-		if (OidIsValid(result))
-			break;
-	}
-	list_free(indexes);
-	return result;
-}
-
-/* -------------------------------------------------------------- the head */
-
-/*
- * A scan key that is true of as many index entries as its argument says, and
- * then ends the scan, as version >= ... would, if one knew what to compare
- * with.  Without it the btree would collect all of an aggregate's entries on
- * a page where the last one is wanted.
- */
-static Datum
-within_first(PG_FUNCTION_ARGS)
-{
-	int		   *left = (int *) PG_GETARG_POINTER(1);
-
-	PG_RETURN_BOOL((*left)-- > 0);
-}
-
-/* Positions the kept scan after the aggregate's last entry, to see so many entries at most. */
-static bool
-probe_head(EsyncLeaf *leaf, text *aggregate_id, int *left)
-{
-	ScanKeyData keys[ESYNC_HEAD_KEYS];
-	FmgrInfo	limit = {.fn_addr = within_first, .fn_nargs = 2, .fn_strict = true};
-
-	if (leaf->head_key.sk_func.fn_oid == InvalidOid)
-		ScanKeyEntryInitialize(&leaf->head_key, 0, 1, BTEqualStrategyNumber, InvalidOid,
-							   C_COLLATION_OID, F_TEXTEQ, (Datum) 0);
-	keys[0] = leaf->head_key;
-	keys[0].sk_argument = PointerGetDatum(aggregate_id);
-	ScanKeyEntryInitializeWithInfo(&keys[1], 0, 2, BTGreaterEqualStrategyNumber, InvalidOid,
-								   InvalidOid, &limit, PointerGetDatum(left));
-	index_rescan(leaf->head_scan, keys, leaf->head_scan->numberOfKeys, NULL, 0);
-	return index_getnext_slot(leaf->head_scan, BackwardScanDirection, leaf->head_slot);
-}
-
-/*
- * Finds the last event of an aggregate: one descent of the kept scan to the
- * far end of its versions.  Sees what SnapshotSelf sees, own command included.
- * Events of aborted transactions may stand there: if the first few entries
- * are of that kind, a second probe looks at all.  Leaves no buffer pinned: the
- * scan outlives subtransactions.  Runs in the scan's own memory context, for
- * the btree remembers dead entries in memory that it allocates when it meets
- * the first.
- */
-void
-esync_stream_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
-{
-	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(leaf->head_scan));
-	TupleTableSlot *slot = leaf->head_slot;
-	int			left = HEAD_ENTRIES;
-
-	head->found = probe_head(leaf, aggregate_id, &left);
-	if (!head->found && left < HEAD_ENTRIES)
-	{
-		left = PG_INT32_MAX;
-		head->found = probe_head(leaf, aggregate_id, &left);
-	}
-	if (head->found)
-	{
-		Datum	   *values = slot->tts_values - 1;
-
-		slot_getsomeattrs(slot, ESYNC_ATTR_ROW_TID);
-		head->version = DatumGetInt64(values[ESYNC_ATTR_VERSION]);
-		head->event_id = DatumGetInt64(values[ESYNC_ATTR_EVENT_ID]);
-		head->commit = DatumGetTimestampTz(values[ESYNC_ATTR_COMMIT]);
-		head->effective_high = DatumGetTimestampTz(values[ESYNC_ATTR_EFFECTIVE_HIGH]);
-		head->row_xmin = slot->tts_isnull[ESYNC_ATTR_ROW_XMIN - 1] ? InvalidTransactionId :
-			DatumGetTransactionId(values[ESYNC_ATTR_ROW_XMIN]);
-		if (slot->tts_isnull[ESYNC_ATTR_ROW_TID - 1])
-			ItemPointerSetInvalid(&head->row_tid);
-		else
-			head->row_tid = *(ItemPointer) DatumGetPointer(values[ESYNC_ATTR_ROW_TID]);
-		head->flags = DatumGetInt32(values[ESYNC_ATTR_FLAGS]);
-	}
-	ExecClearTuple(slot);
-	index_rescan(leaf->head_scan, NULL, leaf->head_scan->numberOfKeys, NULL, 0);
-	MemoryContextSwitchTo(old);
 }
 
 /* ------------------------------------------------------ tuple to event */
@@ -476,7 +352,7 @@ open_reader(Reader *r, EsyncTracked *t, const EsyncBounds *bounds, Snapshot snap
 	r->until = PG_INT64_MAX;
 	r->bounds.present_life = bounds && bounds->present_life;
 	r->leaf = table_open(t->leaf, AccessShareLock);
-	indexid = esync_stream_index(r->leaf);
+	indexid = esync_leaf_index(r->leaf);
 	if (!OidIsValid(indexid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -909,66 +785,4 @@ esync_stream_lookup_end(EsyncLookup *l)
 {
 	index_endscan(l->scan);
 	close_reader(&l->reader);
-}
-
-/* --------------------------------------------------------------- counting */
-
-/* Adds what the scan yields; aggregates come one after the other. */
-static void
-count_events(IndexScanDesc scan, TupleTableSlot *slot, EsyncCount *count)
-{
-	StringInfoData last;
-
-	initStringInfo(&last);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		Datum	   *values = slot->tts_values - 1;
-		text	   *id;
-		TimestampTz commit;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getsomeattrs(slot, ESYNC_ATTR_AGGREGATE_ID);
-		id = (text *) PG_DETOAST_DATUM_PACKED(values[ESYNC_ATTR_AGGREGATE_ID]);
-		commit = DatumGetTimestampTz(values[ESYNC_ATTR_COMMIT]);
-		if (count->events == 0 || last.len != VARSIZE_ANY_EXHDR(id) ||
-			memcmp(last.data, VARDATA_ANY(id), last.len) != 0)
-		{
-			resetStringInfo(&last);
-			appendBinaryStringInfo(&last, VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
-			count->aggregates++;
-		}
-		count->events++;
-		count->oldest = Min(count->oldest, commit);
-		count->newest = Max(count->newest, commit);
-		if ((Pointer) id != DatumGetPointer(values[ESYNC_ATTR_AGGREGATE_ID]))
-			pfree(id);
-	}
-}
-
-/*
- * Counts the events and aggregates of a leaf, and finds the first and last
- * commit time, by one pass through its index on (aggregate_id, version).
- */
-void
-esync_stream_count(Oid leafid, EsyncCount *count)
-{
-	Relation	leaf = table_open(leafid, AccessShareLock);
-	Oid			indexid = esync_stream_index(leaf);
-	TupleTableSlot *slot = table_slot_create(leaf, NULL);
-	Relation	index;
-	IndexScanDesc scan;
-
-	memset(count, 0, sizeof(EsyncCount));
-	count->oldest = DT_NOEND;
-	count->newest = DT_NOBEGIN;
-	if (!OidIsValid(indexid))
-		elog(ERROR, "leaf %u of the event stream lacks its index", leafid);
-	index = index_open(indexid, AccessShareLock);
-	scan = index_beginscan(leaf, index, GetActiveSnapshot(), NULL, 0, 0);
-	index_rescan(scan, NULL, 0, NULL, 0);
-	count_events(scan, slot, count);
-	index_endscan(scan);
-	index_close(index, AccessShareLock);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(leaf, AccessShareLock);
 }

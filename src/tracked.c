@@ -66,6 +66,7 @@ flag_plans(Datum arg, Oid relid)
 	PlanEntry  *entry;
 	bool		all = !OidIsValid(relid);
 
+	esync_lineage_flag(relid);
 	if (plans == NULL)
 		return;
 	if (hash_get_num_entries(plans) > MANY_PLANS)
@@ -362,7 +363,6 @@ build(Oid relid)
 	t->notify = DatumGetBool(values[TAB_NOTIFY - 1]);
 	t->table_name = get_rel_name(t->root);
 	t->aggregate_type = TextDatumGetCString(values[TAB_AGGREGATE_TYPE - 1]);
-	esync_lineage_forget();		/* another extension of that name may have come */
 	t->fields = esync_lineage_load(t->table_id, t->root, &t->nfields, &t->unrecorded,
 								   &t->check_from);
 	as_of = DatumGetInt64(values[TAB_OPTIONS_AS_OF - 1]);

@@ -238,7 +238,7 @@ static bool
 check_index(Verify *v)
 {
 	Relation	leaf = table_open(v->t->leaf, AccessShareLock);
-	bool		found = OidIsValid(esync_stream_index(leaf));
+	bool		found = OidIsValid(esync_leaf_index(leaf));
 	EsyncMember members[2];
 
 	if (!found)
