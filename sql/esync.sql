@@ -688,7 +688,7 @@ DECLARE
 	stray regclass;
 BEGIN
 	FOR c IN SELECT classid, objid FROM pg_event_trigger_ddl_commands() LOOP
-		IF c.classid = 'pg_type'::regclass THEN
+		IF tg_tag = 'ALTER TYPE' THEN
 			-- the label of an enum, the name of an attribute: rows show something else, and no row was written
 			FOR o IN SELECT t.* FROM esync.tracked_table t WHERE t.relation IN (
 				-- the type may stand inside an array, a domain or a composite of any depth

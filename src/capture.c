@@ -241,6 +241,7 @@ flush_move(EsyncMove *m)
 	Relation	rel = table_open(m->relid, AccessShareLock);
 	EsyncTracked *t = esync_tracked_get(m->relid);
 
+	esync_pending_settle_move(m);
 	if (t && t->enabled)
 	{
 		EsyncCapture		c = capture_for(t, rel, cxt);
@@ -252,6 +253,21 @@ flush_move(EsyncMove *m)
 	table_close(rel, NoLock);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
+	esync_pending_end_move(m);
+}
+
+/*
+ * Makes the head tell of a row that this transaction made, though the change
+ * at hand may be none: its own trigger must not tell of it later.
+ */
+static void
+tell_of_ours(EsyncCapture *c, EsyncRow *row)
+{
+	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->tuple->t_data)))
+		return;
+	esync_record_turn(c, esync_record_key(c->t, row));
+	if (!esync_pending_has_vanished(c->t->root, c->key, row->tuple))
+		esync_record_meet(c, row);
 }
 
 /*
@@ -267,15 +283,14 @@ capture_move(EsyncCapture *c, EsyncMove *m, EsyncRow *new)
 	EsyncRow	row = row_from_tuple(rel, m->tuple);
 	EsyncRow	old;
 
+	esync_pending_settle_move(m);
 	before.t = from;
 	before.rel = rel;
-	esync_record_turn(&before, esync_record_key(from, &row));
-	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(m->tuple->t_data)) &&
-		!esync_pending_has_vanished(from->root, before.key, m->tuple))
-		esync_record_meet(&before, &row);
+	tell_of_ours(&before, &row);
 	old = row_for(c->t, from, &row);
 	esync_record_update(c, &old, new);
 	table_close(rel, NoLock);
+	esync_pending_end_move(m);
 }
 
 /* Did one command take the old tuple out of its partition and put in the new one? */
@@ -295,11 +310,11 @@ is_other_half(const EsyncMove *m, EsyncTracked *t, const EsyncRow *new)
 static EsyncMove *
 waiting_half(EsyncTracked *t, const EsyncRow *new)
 {
-	ListCell   *lc;
+	EsyncMove  *m;
 
-	foreach(lc, esync_pending_moves())
-		if (is_other_half(lfirst(lc), t, new))
-			return lfirst(lc);
+	for (m = esync_pending_move(NULL); m != NULL; m = esync_pending_move(m))
+		if (is_other_half(m, t, new))
+			return m;
 	return NULL;
 }
 
@@ -331,14 +346,12 @@ tell_first(EsyncCapture *c, EsyncRow *row)
 
 	check_stack_depth();
 	if (m != NULL)
-	{
-		esync_pending_settle_move(m);
 		capture_move(c, m, row);
-	}
 	else if ((before = predecessor(c->rel, c->t, row)) != NULL)
 	{
 		EsyncRow	old = row_from_tuple(c->rel, before);
 
+		tell_of_ours(c, &old);
 		esync_record_update(c, &old, row);
 	}
 	else if (may_be_inserted(c, row))
@@ -356,22 +369,22 @@ tell_first(EsyncCapture *c, EsyncRow *row)
 static bool
 settle_moves(EsyncCapture *c, TriggerData *trigdata, EsyncRow *row)
 {
+	EsyncMove  *m = esync_pending_move(NULL);
 	int			depth;
 
-	if (esync_pending_moves() == NIL)
+	if (m == NULL)
 		return false;
 	depth = trigger_depth();
-	while (esync_pending_moves() != NIL)
+	for (; m != NULL && m->depth >= depth; m = esync_pending_move(NULL))
 	{
-		EsyncMove  *m = llast(esync_pending_moves());
-
-		if (m->depth < depth)
-			return false;
-		esync_pending_settle_move(m);
 		if (m->depth == depth && TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
 			is_other_half(m, c->t, row))
 		{
-			capture_move(c, m, row);
+			/* where a trigger met the row before, it was told as it came there */
+			if (esync_pending_take_caught(c->t->relid, row->tuple))
+				flush_move(m);
+			else
+				capture_move(c, m, row);
 			return true;
 		}
 		flush_move(m);
@@ -383,13 +396,12 @@ settle_moves(EsyncCapture *c, TriggerData *trigdata, EsyncRow *row)
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
+	EsyncMove  *m;
+
 	if (event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE)
 		return;
-	while (esync_pending_moves() != NIL)
+	while ((m = esync_pending_move(NULL)) != NULL)
 	{
-		EsyncMove  *m = llast(esync_pending_moves());
-
-		esync_pending_settle_move(m);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		flush_move(m);
 		PopActiveSnapshot();

@@ -365,6 +365,7 @@ typedef struct EsyncMove		/* a row on its way between partitions */
 	HeapTuple	tuple;			/* as it was, header included */
 	const EsyncContext *context;	/* of the statement that moved it */
 	SubTransactionId subid;
+	SubTransactionId settled;	/* in which the other half came; or none */
 } EsyncMove;
 
 /* -------------------------------------------------------- store and stream */
@@ -462,11 +463,14 @@ extern bool esync_pending_paused(Oid root, HeapTuple tuple);
 /* a table was altered or emptied: tuples made before may be copies of former ones */
 extern void esync_pending_rewritten(Oid root);
 extern bool esync_pending_copied(Oid root, HeapTuple tuple);
-/* EsyncMove: rows that left a partition and wait for their other half, innermost last */
-extern List *esync_pending_moves(void);
+/* rows that left a partition and wait for their other half: the innermost, or the one
+ * before m; NULL: there is none */
+extern EsyncMove *esync_pending_move(const EsyncMove *m);
 extern void esync_pending_push_move(Oid relid, int depth, HeapTuple tuple,
 									const EsyncContext *context);
+/* the other half came: m waits no longer; it is used, and ended */
 extern void esync_pending_settle_move(EsyncMove *m);
+extern void esync_pending_end_move(EsyncMove *m);
 /* a key found written again (by a tuple of that command) before its former row's
  * deletion was told; version of the Deleted that was written for it */
 extern void esync_pending_vanish(Oid root, text *aggregate_id, CommandId cid, int64 version);
@@ -710,7 +714,7 @@ extern EsyncFold *esync_folds_of(EsyncFolds *folds, const text *aggregate_id);
 /* ---- replay.c: state at a point */
 /* what the table's row ought to hold now, by all events; NULL: no event, or gone */
 extern Jsonb *esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
-							   bool *known, bool *deleted);
+							   bool whole, bool *deleted);
 
 /* ---- row.c: the row as the table has it, as the caller may see it; NULL if there is none */
 extern Jsonb *esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key);

@@ -27,6 +27,7 @@ typedef struct Vanished
 	CommandId	cid;			/* that wrote the key again */
 	int64		version;		/* of the Deleted event */
 	SubTransactionId subid;
+	SubTransactionId taken;		/* in which it was told; or none */
 } Vanished;
 
 /* hashed as bytes: there must be no padding in it */
@@ -91,7 +92,23 @@ end_caught(SubTransactionId mine, SubTransactionId parent, bool undo)
 	}
 }
 
-/* A savepoint ends: its entries become the parent's, or are taken out. */
+/*
+ * What becomes of an entry with a savepoint that ends: it is the parent's, or
+ * was never made (false); it was used, or not yet.
+ */
+static bool
+end_entry(SubTransactionId *made, SubTransactionId *used,
+		  SubTransactionId mine, SubTransactionId parent, bool undo)
+{
+	if (*used == mine)
+		*used = undo ? InvalidSubTransactionId : parent;
+	if (*made != mine)
+		return true;
+	*made = parent;
+	return !undo;
+}
+
+/* A savepoint ends. */
 static void
 end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
 					  void *arg)
@@ -105,20 +122,14 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 	{
 		EsyncMove  *m = lfirst(lc);
 
-		if (m->subid != mine)
-			continue;
-		m->subid = parent;
-		if (undo)
+		if (!end_entry(&m->subid, &m->settled, mine, parent, undo))
 			moves = foreach_delete_current(moves, lc);
 	}
 	foreach(lc, vanished)
 	{
 		Vanished   *v = lfirst(lc);
 
-		if (v->subid != mine)
-			continue;
-		v->subid = parent;
-		if (undo)
+		if (!end_entry(&v->subid, &v->taken, mine, parent, undo))
 			vanished = foreach_delete_current(vanished, lc);
 	}
 	end_caught(mine, parent, undo);
@@ -219,22 +230,44 @@ esync_pending_push_move(Oid relid, int depth, HeapTuple tuple, const EsyncContex
 	m->context = context;
 	m->tuple = heap_copytuple(tuple);
 	m->subid = GetCurrentSubTransactionId();
+	m->settled = InvalidSubTransactionId;
 	moves = lappend(moves, m);
 	MemoryContextSwitchTo(old);
 }
 
-/* The moves that wait for their other half, the innermost last. */
-List *
-esync_pending_moves(void)
+/* The innermost move that waits; or the next further out than m.  NULL: none. */
+EsyncMove *
+esync_pending_move(const EsyncMove *m)
 {
-	return moves;
+	bool		beyond = m == NULL;
+
+	for (int i = list_length(moves) - 1; i >= 0; i--)
+	{
+		EsyncMove  *candidate = list_nth(moves, i);
+
+		if (beyond && candidate->settled == InvalidSubTransactionId)
+			return candidate;
+		beyond |= candidate == m;
+	}
+	return NULL;
 }
 
-/* One of them is settled; it lives on until the end of the transaction. */
+/* The move waits no longer, unless the savepoint in which we are is undone. */
 void
 esync_pending_settle_move(EsyncMove *m)
 {
+	m->settled = GetCurrentSubTransactionId();
+}
+
+/* Frees a settled move that no savepoint can bring back. */
+void
+esync_pending_end_move(EsyncMove *m)
+{
+	if (m->settled != m->subid)
+		return;
 	moves = list_delete_ptr(moves, m);
+	heap_freetuple(m->tuple);
+	pfree(m);
 }
 
 /* Remembers a deletion recorded before it was told. */
@@ -249,6 +282,7 @@ esync_pending_vanish(Oid root, text *aggregate_id, CommandId cid, int64 version)
 	v->cid = cid;
 	v->version = version;
 	v->subid = GetCurrentSubTransactionId();
+	v->taken = InvalidSubTransactionId;
 	vanished = lappend(vanished, v);
 	MemoryContextSwitchTo(old);
 }
@@ -271,7 +305,7 @@ find_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
 	{
 		Vanished   *v = lfirst(lc);
 
-		if (v->root == root && !(ours && HeapTupleHeaderGetCmin(h) >= v->cid) &&
+		if (v->root == root && v->taken == InvalidSubTransactionId && !(ours && HeapTupleHeaderGetCmin(h) >= v->cid) &&
 			VARSIZE_ANY_EXHDR(v->aggregate_id) == VARSIZE_ANY_EXHDR(aggregate_id) &&
 			memcmp(VARDATA_ANY(v->aggregate_id), VARDATA_ANY(aggregate_id),
 				   VARSIZE_ANY_EXHDR(aggregate_id)) == 0)
@@ -295,7 +329,7 @@ esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
 
 	if (v == NULL)
 		return 0;
-	vanished = list_delete_ptr(vanished, v);
+	v->taken = GetCurrentSubTransactionId();
 	return v->version;
 }
 

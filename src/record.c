@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
@@ -495,9 +496,9 @@ static void
 check_drift(EsyncCapture *c, const EsyncRow *row)
 {
 	EsyncEvent	e;
-	bool		known;
 	bool		deleted;
-	Jsonb	   *expected = esync_replay_now(c->t, c->key, SnapshotSelf, &known, &deleted);
+	Jsonb	   *expected = esync_replay_now(c->t, c->key, SnapshotSelf,
+											c->head.event_id < c->t->check_from, &deleted);
 	Extra		alive = {"deleted", {.type = jbvBool, .val.boolean = false}};
 	int			nwhich;
 	int		   *which = drifted_columns(c->t, row, expected, &nwhich);
@@ -690,6 +691,26 @@ put_updated(EsyncCapture *c, const EsyncRow *old, const EsyncRow *new, const int
 	}
 }
 
+/* Did this transaction make the head's row by a later command than that one? */
+static bool
+is_head_younger(const EsyncCapture *c, const EsyncRow *old)
+{
+	TupleTableSlot *slot = table_slot_create(c->rel, NULL);
+	ItemPointerData tid = c->head.row_tid;
+	bool		younger = false;
+	bool		free;
+
+	if (table_tuple_fetch_row_version(c->rel, &tid, SnapshotAny, slot))
+	{
+		HeapTupleHeader h = ExecFetchSlotHeapTuple(slot, false, &free)->t_data;
+
+		younger = HeapTupleHeaderGetRawXmin(h) == c->head.row_xmin &&
+			HeapTupleHeaderGetCmin(h) > HeapTupleHeaderGetCmin(old->tuple->t_data);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return younger;
+}
+
 /*
  * Is the row that goes older than the one that the head tells of?  So it is
  * where a trigger wrote the key anew, and the stream had nothing of the row
@@ -698,9 +719,13 @@ put_updated(EsyncCapture *c, const EsyncRow *old, const EsyncRow *new, const int
 static bool
 is_superseded(const EsyncCapture *c, const EsyncRow *old)
 {
-	return c->head.found && c->head.row_xmin != InvalidTransactionId &&
-		TransactionIdIsCurrentTransactionId(c->head.row_xmin) &&
-		!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(old->tuple->t_data));
+	if (!c->head.found || c->head.row_xmin == InvalidTransactionId ||
+		esync_record_tells(c, old) ||
+		!TransactionIdIsCurrentTransactionId(c->head.row_xmin))
+		return false;
+	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(old->tuple->t_data)))
+		return true;
+	return c->rel != NULL && is_head_younger(c, old);
 }
 
 /*
@@ -714,9 +739,8 @@ put_deleted_late(EsyncCapture *c, const EsyncRow *old, text *moved_to, int64 mov
 	EsyncHead	present = c->head;
 	EsyncEvent	e;
 	Extra		alive = {"deleted", {.type = jbvBool, .val.boolean = false}};
-	bool		known;
 	bool		deleted;
-	Jsonb	   *row = esync_replay_now(c->t, c->key, SnapshotSelf, &known, &deleted);
+	Jsonb	   *row = esync_replay_now(c->t, c->key, SnapshotSelf, false, &deleted);
 
 	put_deleted(c, old, moved_to, moved_version);
 	begin_baseline(c, &e);

@@ -108,6 +108,7 @@ typedef struct Shortcut
 	EsyncFold	fold;
 	TimestampTz earliest;		/* least effective of the events added */
 	TimestampTz as_of;			/* events beyond it do not count */
+	bool		whole;			/* no: add all events */
 } Shortcut;
 
 /*
@@ -121,7 +122,7 @@ add_until_payload(EsyncEvent *event, int index, void *arg)
 	Shortcut   *s = arg;
 	EsyncEvent	ground = *event;
 
-	if (event->payload == NULL || event->row_xmin == InvalidTransactionId ||
+	if (s->whole || event->payload == NULL || event->row_xmin == InvalidTransactionId ||
 		event->effective_high >= s->earliest || event->effective_high > s->as_of)
 	{
 		esync_fold_add(&s->fold, event, index);
@@ -139,19 +140,19 @@ add_until_payload(EsyncEvent *event, int index, void *arg)
 /*
  * The row that the table ought to hold by all events of this very key, as
  * esync_encode_row would write it: masked columns as ESYNC_MASK.  Any
- * snapshot will do, SnapshotSelf too.  NULL: no event, or no row.  Reads no
- * further back than the last whole row, so it costs no more as events grow.
+ * snapshot will do, SnapshotSelf too.  NULL: no event, or no row.  Unless the
+ * whole of it is asked for, reads no further back than the last whole row, so
+ * that it costs no more as events grow.
  */
 Jsonb *
-esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
-				 bool *known, bool *deleted)
+esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot, bool whole,
+				 bool *deleted)
 {
-	Shortcut	s = {.earliest = DT_NOEND, .as_of = DT_NOEND};
+	Shortcut	s = {.earliest = DT_NOEND, .as_of = DT_NOEND, .whole = whole};
 
 	esync_fold_init(&s.fold, t->fields, t->nfields, t->tombstone_field);
 	esync_fold_keep(&s.fold, CurrentMemoryContext);
 	esync_stream_back(t, aggregate_id, NULL, snapshot, false, add_until_payload, &s);
-	*known = s.fold.known;
 	*deleted = s.fold.deleted;
 	return esync_fold_state(&s.fold, true);
 }
@@ -542,6 +543,7 @@ esync_as_of(PG_FUNCTION_ARGS)
 	a.t = t;
 	a.s.earliest = DT_NOEND;
 	a.s.as_of = bounds.as_of;
+	a.s.whole = false;
 	a.field = NULL;
 	context.callback = as_of_context;
 	context.arg = &a;
