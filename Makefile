@@ -17,6 +17,8 @@ OBJS = \
 	src/leaf.o \
 	src/lineage.o \
 	src/merge.o \
+	src/patch.o \
+	src/patchfn.o \
 	src/pending.o \
 	src/pins.o \
 	src/record.o \
@@ -28,6 +30,7 @@ OBJS = \
 	src/stream.o \
 	src/timeline.o \
 	src/tracked.o \
+	src/tree.o \
 	src/verify.o
 PG_CPPFLAGS = -DESYNC_VERSION=\"$(EXTVERSION)\"
 

@@ -930,6 +930,61 @@ COMMENT ON FUNCTION @extschema@.esync_graph(regclass, text, boolean) IS
 'the lanes of a row as text, newest first, as git log --graph draws branches: * a commit on the line of the server, o an authors branch or submit moment; times are UTC; color adds ANSI escapes';
 
 
+---------------------------------------------------------------- json: patch
+
+-- esync_patch('{"a": [1, 2]}', '[{"op": "add", "path": "/a/1", "value": 5}, {"op": "test", "path": "/a/2", "value": 2}]')
+--   -> {"a": [1, 5, 2]}
+CREATE FUNCTION @extschema@.esync_patch(doc jsonb, patch jsonb) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_patch';
+COMMENT ON FUNCTION @extschema@.esync_patch(jsonb, jsonb) IS
+'a document after a JSON Patch (RFC 6902), all of it or none; a failed test is SQLSTATE YS010, the detail names the operation, counted from 0';
+
+-- SELECT * FROM esync_try_patch('{"a": 1}', '[{"op": "remove", "path": "/b"}]')
+--   -> result NULL, error {"op": 0, "code": "2203A", "path": "/b", "message": "there is no object member \"b\""}
+CREATE FUNCTION @extschema@.esync_try_patch(doc jsonb, patch jsonb, OUT result jsonb, OUT error jsonb)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_try_patch';
+COMMENT ON FUNCTION @extschema@.esync_try_patch(jsonb, jsonb) IS
+'as esync_patch, but what is wrong with the patch is the value error {"op", "code", "path", "message"} and not an error; op and path are null where no operation is to blame';
+
+-- esync_invert('{"a": 1.0, "b": [1, 2]}', '[{"op": "remove", "path": "/a"}, {"op": "move", "from": "/b/0", "path": "/b/-"}]')
+--   -> [{"op": "move", "from": "/b/1", "path": "/b/0"}, {"op": "add", "path": "/a", "value": 1.0}]
+CREATE FUNCTION @extschema@.esync_invert(doc jsonb, patch jsonb) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_invert';
+COMMENT ON FUNCTION @extschema@.esync_invert(jsonb, jsonb) IS
+'the JSON Patch that undoes patch: esync_patch(esync_patch(doc, patch), esync_invert(doc, patch)) is doc, to the last digit of its numbers';
+
+-- esync_merge_patch('{"a": 1, "b": {"c": 2, "d": 3}}', '{"a": null, "b": {"c": 4}}')
+--   -> {"b": {"c": 4, "d": 3}}
+CREATE FUNCTION @extschema@.esync_merge_patch(doc jsonb, patch jsonb) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_merge_patch';
+COMMENT ON FUNCTION @extschema@.esync_merge_patch(jsonb, jsonb) IS
+'a document after a JSON Merge Patch (RFC 7396): members are replaced one by one, null removes a member, and arrays are replaced as a whole';
+
+CREATE FUNCTION esync.patch_agg_step(state internal, doc jsonb, patch jsonb) RETURNS internal
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_patch_agg_step';
+COMMENT ON FUNCTION esync.patch_agg_step(internal, jsonb, jsonb) IS
+'transition function of esync_patch_agg';
+
+CREATE FUNCTION esync.patch_agg_result(state internal) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_patch_agg_result';
+COMMENT ON FUNCTION esync.patch_agg_result(internal) IS
+'final function of esync_patch_agg';
+
+-- SELECT esync_patch_agg('{"n": 0}', patch ORDER BY i)
+--   FROM (VALUES (1, '[{"op": "replace", "path": "/n", "value": 1}]'::jsonb), (2, '[{"op": "add", "path": "/m", "value": 2}]')) v (i, patch)
+--   -> {"m": 2, "n": 1}
+CREATE AGGREGATE @extschema@.esync_patch_agg(doc jsonb, patch jsonb) (
+	SFUNC = esync.patch_agg_step,
+	STYPE = internal,
+	SSPACE = 8192,
+	FINALFUNC = esync.patch_agg_result,
+	FINALFUNC_MODIFY = READ_ONLY,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE @extschema@.esync_patch_agg(jsonb, jsonb) IS
+'the first doc that is not NULL after all patches from its row on, in order; NULL patches are passed over; give it ORDER BY';
+
+
 ------------------------------------------------------------------------ status
 
 CREATE FUNCTION esync.leaf_stats(table_id integer, tbl regclass, OUT events bigint, OUT aggregates bigint,
