@@ -176,7 +176,7 @@ static EsyncRow
 row_from_tuple(Relation rel, HeapTuple tuple)
 {
 	int			natts = RelationGetDescr(rel)->natts;
-	EsyncRow			row;
+	EsyncRow	row;
 
 	row.values = palloc(natts * sizeof(Datum));
 	row.isnull = palloc(natts * sizeof(bool));
@@ -194,7 +194,7 @@ static EsyncRow
 row_for(EsyncTracked *to, EsyncTracked *from, const EsyncRow *row)
 {
 	int			natts = esync_relnatts(to->relid);
-	EsyncRow			r;
+	EsyncRow	r;
 
 	r.values = palloc0(natts * sizeof(Datum));
 	r.isnull = palloc(natts * sizeof(bool));
@@ -245,7 +245,7 @@ flush_move(EsyncMove *m)
 	if (t && t->enabled)
 	{
 		EsyncCapture		c = capture_for(t, rel, cxt);
-		EsyncRow			row = row_from_tuple(rel, m->tuple);
+		EsyncRow	row = row_from_tuple(rel, m->tuple);
 
 		c.context = m->context;
 		esync_record_delete(&c, &row);
@@ -472,7 +472,7 @@ begin_row(FunctionCallInfo fcinfo, EsyncCapture *c)
 static EsyncRow
 row_from_slot(TupleTableSlot *slot, HeapTuple tuple)
 {
-	EsyncRow			row;
+	EsyncRow	row;
 
 	slot_getallattrs(slot);
 	row.values = slot->tts_values;
@@ -543,7 +543,7 @@ each_row(Relation rel, EsyncTracked *t, RowAction action)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		bool		free;
-		EsyncRow			row;
+		EsyncRow	row;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(per_row);
@@ -712,13 +712,13 @@ esync_stamp(PG_FUNCTION_ARGS)
 	bool	   *nulls = palloc0(t->nstamps * sizeof(bool));
 	int		   *columns = palloc(t->nstamps * sizeof(int));
 	bool		edited = true;
-	EsyncRow			old = {0};
+	EsyncRow	old = {0};
 
 	if (!esync_enabled || t->nstamps == 0)
 		return PointerGetDatum(tuple);
 	if (update)
 	{
-		EsyncRow			new = row_from_tuple(rel, tuple);
+		EsyncRow	new = row_from_tuple(rel, tuple);
 
 		old = row_from_tuple(rel, trigdata->tg_trigtuple);
 		edited = esync_record_differs(t, &old, &new);

@@ -373,7 +373,8 @@ typedef struct EsyncMove		/* a row on its way between partitions */
 /*
  * An opened event leaf.  store.c opens, keeps and closes it; the head_ members
  * are what esync_leaf_head needs: head_index as esync_leaf_index finds it,
- * head_scan from index_beginscan with SnapshotSelf and one key, and head_slot from table_slot_create(rel, NULL).
+ * head_scan from index_beginscan with SnapshotSelf and one key, and head_slot
+ * from table_slot_create(rel, NULL).
  */
 typedef struct EsyncLeaf
 {

@@ -305,7 +305,8 @@ find_vanished(Oid root, text *aggregate_id, HeapTuple tuple)
 	{
 		Vanished   *v = lfirst(lc);
 
-		if (v->root == root && v->taken == InvalidSubTransactionId && !(ours && HeapTupleHeaderGetCmin(h) >= v->cid) &&
+		if (v->root == root && v->taken == InvalidSubTransactionId &&
+			!(ours && HeapTupleHeaderGetCmin(h) >= v->cid) &&
 			VARSIZE_ANY_EXHDR(v->aggregate_id) == VARSIZE_ANY_EXHDR(aggregate_id) &&
 			memcmp(VARDATA_ANY(v->aggregate_id), VARDATA_ANY(aggregate_id),
 				   VARSIZE_ANY_EXHDR(aggregate_id)) == 0)
