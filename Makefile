@@ -8,12 +8,15 @@ OBJS = \
 	src/capture.o \
 	src/context.o \
 	src/decode.o \
+	src/diff.o \
+	src/diff_array.o \
 	src/encode.o \
 	src/esync.o \
 	src/graph.o \
 	src/history.o \
 	src/json.o \
 	src/key.o \
+	src/lcs.o \
 	src/leaf.o \
 	src/lineage.o \
 	src/merge.o \
@@ -28,6 +31,7 @@ OBJS = \
 	src/scalar.o \
 	src/store.o \
 	src/stream.o \
+	src/threeway.o \
 	src/timeline.o \
 	src/tracked.o \
 	src/tree.o \

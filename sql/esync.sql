@@ -985,6 +985,35 @@ COMMENT ON AGGREGATE @extschema@.esync_patch_agg(jsonb, jsonb) IS
 'the first doc that is not NULL after all patches from its row on, in order; NULL patches are passed over; give it ORDER BY';
 
 
+------------------------------------------------------------ JSON differences: diff.c, diff_array.c, lcs.c
+
+CREATE FUNCTION @extschema@.esync_diff(a jsonb, b jsonb, exclude text[] DEFAULT '{}',
+	arrays text DEFAULT 'minimal', exact boolean DEFAULT false) RETURNS jsonb
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_diff';
+COMMENT ON FUNCTION @extschema@.esync_diff(jsonb, jsonb, text[], text, boolean) IS
+'the RFC 6902 patch (add, remove, replace) that makes b out of a; exclude: JSON pointers to leave out, a token * stands for any member or element; arrays: minimal, or replace for whole ones; exact: 1.0 and 1.00 differ';
+-- esync_diff('{"a": 1, "b": [1, 2]}', '{"a": 2, "b": [0, 1, 2]}')
+--     [{"op": "replace", "path": "/a", "value": 2}, {"op": "add", "path": "/b/0", "value": 0}]
+-- esync_diff('{"a": 1, "seen": 1}', '{"a": 2, "seen": 2}', exclude => '{/seen}')
+--     [{"op": "replace", "path": "/a", "value": 2}]
+
+
+-------------------------------------------------------------------- three-way merge of JSON: threeway.c
+
+CREATE FUNCTION @extschema@.esync_merge(base jsonb, ours jsonb, theirs jsonb,
+	arrays text DEFAULT 'atomic', OUT merged jsonb, OUT conflicts jsonb)
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_merge';
+COMMENT ON FUNCTION @extschema@.esync_merge(jsonb, jsonb, jsonb, text) IS
+'both what ours and what theirs changed in base, member by member; where they contradict, merged takes ours, and conflicts tells path, kind, base, ours and theirs (absent where missing); arrays: atomic, or keyed:<member> to match elements by that member (their index in a path is that in base, of added ones that in ours)';
+-- SELECT * FROM esync_merge('{"a": 1, "b": 1}', '{"a": 2, "b": 1}', '{"a": 3, "b": 3}')
+--     merged     {"a": 2, "b": 3}
+--     conflicts  [{"base": 1, "kind": "edit/edit", "ours": 2, "path": "/a", "took": "ours", "theirs": 3}]
+-- SELECT merged FROM esync_merge('[{"id": 1, "v": 1}]', '[{"id": 1, "v": 2}]', '[{"id": 1, "v": 1}, {"id": 2}]', 'keyed:id')
+--     [{"v": 2, "id": 1}, {"id": 2}]
+
+
 ------------------------------------------------------------------------ status
 
 CREATE FUNCTION esync.leaf_stats(table_id integer, tbl regclass, OUT events bigint, OUT aggregates bigint,
