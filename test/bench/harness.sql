@@ -59,6 +59,14 @@ CREATE TABLE bench_check (
 );
 COMMENT ON TABLE bench_check IS 'single figures with their target; target NULL: shown only';
 
+CREATE FUNCTION bench_verdict(value numeric, target numeric, at_least boolean DEFAULT false) RETURNS text
+	LANGUAGE sql AS $$
+	SELECT CASE WHEN target IS NULL THEN ''
+				WHEN at_least THEN '>= ' || target || CASE WHEN value >= target THEN '  ok' ELSE '  MISS' END
+				ELSE '<= ' || target || CASE WHEN value <= target THEN '  ok' ELSE '  MISS' END END;
+$$;
+COMMENT ON FUNCTION bench_verdict(numeric, numeric, boolean) IS 'a target, and whether it was reached';
+
 -- The median, and of an even number the lower one.
 CREATE VIEW bench_median AS
 SELECT width, name, statement,

@@ -2,13 +2,6 @@
 \pset footer off
 \pset null ''
 
-CREATE FUNCTION pg_temp.verdict(value numeric, target numeric, at_least boolean DEFAULT false) RETURNS text
-	LANGUAGE sql AS $$
-	SELECT CASE WHEN target IS NULL THEN ''
-				WHEN at_least THEN '>= ' || target || CASE WHEN value >= target THEN '  ok' ELSE '  MISS' END
-				ELSE '<= ' || target || CASE WHEN value <= target THEN '  ok' ELSE '  MISS' END END;
-$$;
-
 -- CPU above the no-op trigger, WAL above no trigger
 CREATE TEMP VIEW above AS
 SELECT m.width, m.name, m.statement, m.us - z.us AS us, m.wal - o.wal AS wal, m.bytes
@@ -53,8 +46,8 @@ WHERE d.name = 'disabled' AND d.statement IN ('INSERT', 'UPDATE', 'DELETE');
 \qecho One row a transaction, table of 50 columns: CPU time and WAL of an UPDATE with its COMMIT
 SELECT c.contestant, round(m.us, 1) AS "us", round(m.us - b.us, 1) AS "- bare",
 	   round(m.us / b.us, 2) AS "/ bare", round(m.wal) AS "WAL bytes",
-	   CASE c.name WHEN 'full' THEN pg_temp.verdict(m.us / b.us, 1.8)
-				   WHEN 'changes' THEN pg_temp.verdict(m.us / b.us, 1.4) END AS "to show"
+	   CASE c.name WHEN 'full' THEN bench_verdict(m.us / b.us, 1.8)
+				   WHEN 'changes' THEN bench_verdict(m.us / b.us, 1.4) END AS "to show"
 FROM bench_median m
 JOIN contestants c USING (width, name)
 JOIN bench_median b ON (b.width, b.name, b.statement) = (m.width, 'none', 'tx')
@@ -62,5 +55,5 @@ WHERE m.statement = 'tx' ORDER BY c.ord;
 
 \qecho Reading and growth: CPU time, as called from PL/pgSQL
 SELECT what, round(value, CASE WHEN unit = 'ratio' THEN 2 WHEN value < 100 THEN 1 ELSE 0 END) AS value, unit,
-	   beside, pg_temp.verdict(value, target, at_least) AS "to show"
-FROM bench_check ORDER BY part DESC, ord;
+	   beside, bench_verdict(value, target, at_least) AS "to show"
+FROM bench_check WHERE part <> 'json' ORDER BY part DESC, ord;

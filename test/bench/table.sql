@@ -32,7 +32,7 @@ SELECT what AS "to show",
 	   max(cell) FILTER (WHERE statement = 'UPDATE') AS "UPDATE",
 	   max(cell) FILTER (WHERE statement = 'DELETE') AS "DELETE"
 FROM (SELECT ord, what, statement,
-			 CASE WHEN :w = 50 OR ord > 3 THEN round(ratio, 2) || '  ' || pg_temp.verdict(ratio, target)
+			 CASE WHEN :w = 50 OR ord > 3 THEN round(ratio, 2) || '  ' || bench_verdict(ratio, target)
 				  ELSE round(ratio, 2)::text END AS cell
 	  FROM ratios WHERE width = :w) r
 GROUP BY ord, what ORDER BY ord;
