@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -691,15 +692,22 @@ put_updated(EsyncCapture *c, const EsyncRow *old, const EsyncRow *new, const int
 	}
 }
 
-/* Did this transaction make the head's row by a later command than that one? */
+/*
+ * Did this transaction make the head's row by a later command than that one?
+ * A table rewritten since may have no such place any more.
+ */
 static bool
 is_head_younger(const EsyncCapture *c, const EsyncRow *old)
 {
-	TupleTableSlot *slot = table_slot_create(c->rel, NULL);
+	TupleTableSlot *slot;
 	ItemPointerData tid = c->head.row_tid;
 	bool		younger = false;
 	bool		free;
 
+	if (!ItemPointerIsValid(&tid) ||
+		ItemPointerGetBlockNumber(&tid) >= RelationGetNumberOfBlocks(c->rel))
+		return false;
+	slot = table_slot_create(c->rel, NULL);
 	if (table_tuple_fetch_row_version(c->rel, &tid, SnapshotAny, slot))
 	{
 		HeapTupleHeader h = ExecFetchSlotHeapTuple(slot, false, &free)->t_data;

@@ -314,6 +314,10 @@ SELECT t.aggregate_id, format('Baseline %s shows what was not there: %s', t.even
 FROM told t
 WHERE t.event_type = 'Baseline' AND NOT EXISTS (
 	SELECT FROM chk.witness w WHERE w.relid = rel AND w.agg_old = t.aggregate_id AND w.xid = t.xid AND w.doc_old::text = t.payload::text)
+	-- after the late Deleted of the row before, the present one is told again
+	AND NOT (t.meta @> '{"deleted": false}' AND EXISTS (SELECT FROM told d WHERE d.aggregate_id = t.aggregate_id AND d.xid = t.xid
+			AND d.version = t.version - 1 AND d.event_type = 'Deleted')
+		AND EXISTS (SELECT FROM chk.witness w WHERE w.relid = rel AND w.agg_new = t.aggregate_id AND w.xid = t.xid AND w.doc_new::text = t.payload::text))
 	-- that a row is gone is found by the option baseline alone
 	AND NOT (t.payload IS NULL AND EXISTS (SELECT FROM chk.dirty d WHERE d.relid = rel AND d.agg = t.aggregate_id AND d.since_event < t.event_id)
 		AND EXISTS (SELECT FROM chk.witness w WHERE w.relid = rel AND w.xid = t.xid AND w.op = 'BASELINE')
