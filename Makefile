@@ -5,32 +5,58 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\([^']*\)'.*/\1/p" esync.c
 
 MODULE_big = esync
 OBJS = \
+	src/answer.o \
+	src/apply.o \
+	src/base.o \
+	src/batch.o \
 	src/capture.o \
+	src/clash.o \
+	src/conflict.o \
+	src/conflictfn.o \
 	src/context.o \
 	src/decode.o \
 	src/diff.o \
 	src/diff_array.o \
+	src/edit.o \
 	src/encode.o \
 	src/esync.o \
+	src/event.o \
+	src/fold.o \
 	src/graph.o \
 	src/history.o \
+	src/inner.o \
 	src/json.o \
 	src/key.o \
 	src/lcs.o \
 	src/leaf.o \
 	src/lineage.o \
+	src/links.o \
 	src/merge.o \
+	src/merged.o \
+	src/meta.o \
+	src/order.o \
 	src/patch.o \
 	src/patchfn.o \
+	src/paths.o \
 	src/pending.o \
 	src/pins.o \
+	src/plans.o \
 	src/record.o \
+	src/rejected.o \
 	src/replay.o \
 	src/rights.o \
 	src/row.o \
 	src/scalar.o \
+	src/side.o \
+	src/single.o \
+	src/sqlmerge.o \
 	src/store.o \
 	src/stream.o \
+	src/submission.o \
+	src/submit.o \
+	src/suggest.o \
+	src/target.o \
+	src/temporary.o \
 	src/threeway.o \
 	src/timeline.o \
 	src/tracked.o \

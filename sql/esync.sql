@@ -38,7 +38,12 @@ CREATE TABLE esync.tracked_table (
 	retention		interval,
 	options_as_of	bigint NOT NULL,
 	since			timestamptz NOT NULL,
-	pruned_through	xid8
+	pruned_through	xid8,
+	sql_merge		boolean NOT NULL DEFAULT true,
+	on_conflict		text NOT NULL DEFAULT 'merge',
+	groups			jsonb NOT NULL DEFAULT '{}',
+	json_merge		name[] NOT NULL DEFAULT '{}',
+	links			jsonb NOT NULL DEFAULT '{}'
 );
 CREATE UNIQUE INDEX tracked_table_aggregate_type ON esync.tracked_table (aggregate_type)
 	WHERE relation IS NOT NULL;
@@ -64,6 +69,12 @@ COMMENT ON COLUMN esync.tracked_table.retention IS 'how long events are to be ke
 COMMENT ON COLUMN esync.tracked_table.options_as_of IS 'the event_id at which the column names in this row were true';
 COMMENT ON COLUMN esync.tracked_table.since IS 'when tracking began';
 COMMENT ON COLUMN esync.tracked_table.pruned_through IS 'highest transaction whose events were purged';
+COMMENT ON COLUMN esync.tracked_table.sql_merge IS 'whether plain SQL merges where its context names a base';
+COMMENT ON COLUMN esync.tracked_table.on_conflict IS '''merge''';
+COMMENT ON COLUMN esync.tracked_table.groups IS 'sets of columns that win or lose together, by name, columns named as of options_as_of';
+COMMENT ON COLUMN esync.tracked_table.json_merge IS 'jsonb columns merged path by path, named as of options_as_of';
+COMMENT ON COLUMN esync.tracked_table.links IS
+'columns that point to other tracked tables: the table_id of each, columns named as of options_as_of';
 
 CREATE TABLE esync.tracked_column (
 	table_id		integer NOT NULL,
@@ -144,7 +155,7 @@ COMMENT ON COLUMN esync.event.device_seq IS 'the how-manieth event of the device
 COMMENT ON COLUMN esync.event.epoch IS 'esync.life';
 COMMENT ON COLUMN esync.event.table_id IS 'esync.tracked_table';
 COMMENT ON COLUMN esync.event.flags IS
-'bits: 1 deleted after this event, 2 changed no row, 4 submit clamped to commit, 8 submit shifted by the clock offset, 16 effective later than submit, 32 noticed late (drift), 64 half of a change of key';
+'bits: 1 deleted after this event, 2 changed no row, 4 submit clamped to commit, 8 submit shifted by the clock offset, 16 effective later than submit, 32 noticed late (drift), 64 half of a change of key, 128 the row has an open conflict after this event, 256 what triggers of the table made of a merge, 512 later edits of the same device were there before';
 COMMENT ON COLUMN esync.event.row_xmin IS 'raw xmin of the tuple that the event left; 0: no row';
 COMMENT ON COLUMN esync.event.row_tid IS 'where that tuple was; with row_xmin it tells whether the row was changed unseen; NULL: no row';
 COMMENT ON COLUMN esync.event.event_type IS 'Created, Updated, Deleted, Restored, Resolved or Baseline';
@@ -158,6 +169,157 @@ COMMENT ON COLUMN esync.event.patch IS 'what the author changed, RFC 6902; [] wh
 COMMENT ON COLUMN esync.event.payload IS 'the row after the event, the last row of a Deleted; NULL where only changes are stored';
 COMMENT ON COLUMN esync.event.meta IS 'what the author added, and moved_to, moved_from, deleted, submit_raw, clock_offset_ms, base_version from esync';
 
+CREATE SEQUENCE esync.conflict_id_seq AS bigint;
+COMMENT ON SEQUENCE esync.conflict_id_seq IS 'source of esync.conflict.conflict_id';
+
+CREATE TABLE esync.conflict (
+	conflict_id		bigint PRIMARY KEY,
+	table_id		integer NOT NULL,
+	aggregate_id	text COLLATE "C" NOT NULL,
+	field			text,
+	kind			text NOT NULL,
+	base_value		jsonb,
+	contenders		jsonb NOT NULL,
+	shown_event		bigint,
+	shown_value		jsonb,
+	status			text COLLATE "C" NOT NULL,
+	opened_at		timestamptz NOT NULL,
+	opened_event	bigint NOT NULL,
+	resolved_at		timestamptz,
+	resolved_by		text,
+	resolution		text,
+	resolved_event	bigint
+);
+CREATE INDEX conflict_aggregate_id ON esync.conflict (table_id, aggregate_id, status);
+CREATE INDEX conflict_status ON esync.conflict (table_id, status, conflict_id);
+COMMENT ON TABLE esync.conflict IS
+'the ledger: edits that contradict each other, at most one open row a field of an aggregate; written by esync alone, under the lock of the row';
+COMMENT ON COLUMN esync.conflict.conflict_id IS 'names the conflict';
+COMMENT ON COLUMN esync.conflict.table_id IS 'esync.tracked_table';
+COMMENT ON COLUMN esync.conflict.aggregate_id IS 'as in esync.event';
+COMMENT ON COLUMN esync.conflict.field IS
+'a column, under its name as of opened_event; column/path of a json_merge column; a group; NULL: the row as a whole, a delete against edits';
+COMMENT ON COLUMN esync.conflict.kind IS 'field, delete_edit or create_create';
+COMMENT ON COLUMN esync.conflict.base_value IS 'what the field held before all contenders; NULL: unknown, or there was no row';
+COMMENT ON COLUMN esync.conflict.contenders IS
+'array of event_id, version, base_version, device_seq, type, user_id, device_id, value, submit_timestamp: the edits that none of the others had seen; the value of a group is an object, of a delete null';
+COMMENT ON COLUMN esync.conflict.shown_event IS 'event_id of the contender that the row shows, or showed when the conflict was closed; NULL: none of them';
+COMMENT ON COLUMN esync.conflict.shown_value IS 'its value';
+COMMENT ON COLUMN esync.conflict.status IS 'open or closed';
+COMMENT ON COLUMN esync.conflict.opened_at IS 'commit time of opened_event';
+COMMENT ON COLUMN esync.conflict.opened_event IS 'event_id of the event that contradicted first; the name in field was true then';
+COMMENT ON COLUMN esync.conflict.resolved_at IS 'commit time of resolved_event; NULL: open';
+COMMENT ON COLUMN esync.conflict.resolved_by IS 'user_id of resolved_event';
+COMMENT ON COLUMN esync.conflict.resolution IS 'how it was closed: superseded by an edit whose author had seen all contenders, or agreed by edits of one value';
+COMMENT ON COLUMN esync.conflict.resolved_event IS 'event_id of the event that closed it';
+
+CREATE TABLE esync.submission (
+	client_event_id	uuid PRIMARY KEY,
+	device_id		text COLLATE "C",
+	user_id			text NOT NULL,
+	hash			bytea NOT NULL,
+	table_id		integer NOT NULL,
+	result			jsonb NOT NULL,
+	at				timestamptz NOT NULL
+);
+COMMENT ON TABLE esync.submission IS
+'events that were accepted under an id of the client, with what was answered: a repeat gets the same answer and has no other effect';
+COMMENT ON COLUMN esync.submission.client_event_id IS 'the id that the client gave the event';
+COMMENT ON COLUMN esync.submission.device_id IS 'of the batch; NULL: none was named';
+COMMENT ON COLUMN esync.submission.user_id IS 'as the context said';
+COMMENT ON COLUMN esync.submission.hash IS 'SHA-256 of user, device and event as sent';
+COMMENT ON COLUMN esync.submission.table_id IS 'esync.tracked_table';
+COMMENT ON COLUMN esync.submission.result IS 'the element of "results" that was answered';
+COMMENT ON COLUMN esync.submission.at IS 'when it was accepted';
+-- an answer that tells a conflict has the row in it
+DO $$
+BEGIN
+	IF 'lz4' = ANY (SELECT unnest(enumvals) FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression') THEN
+		ALTER TABLE esync.submission ALTER COLUMN result SET COMPRESSION lz4;
+	END IF;
+END
+$$;
+
+CREATE TABLE esync.temporary_id (
+	device_id	text COLLATE "C" NOT NULL,
+	temporary	text COLLATE "C" NOT NULL,
+	table_id	integer NOT NULL,
+	value		jsonb NOT NULL,
+	PRIMARY KEY (device_id, temporary)
+);
+COMMENT ON TABLE esync.temporary_id IS 'which row a device means by a temporary id';
+COMMENT ON COLUMN esync.temporary_id.device_id IS 'who gave it';
+COMMENT ON COLUMN esync.temporary_id.temporary IS 'tmp:... or temp_...';
+COMMENT ON COLUMN esync.temporary_id.table_id IS 'esync.tracked_table of the row';
+COMMENT ON COLUMN esync.temporary_id.value IS 'its real id';
+
+CREATE SEQUENCE esync.rejected_id_seq AS bigint;
+COMMENT ON SEQUENCE esync.rejected_id_seq IS 'source of esync.rejected.rejected_id';
+
+CREATE TABLE esync.rejected (
+	rejected_id		bigint PRIMARY KEY,
+	table_id		integer,
+	aggregate_id	text COLLATE "C",
+	client_event_id	uuid,
+	device_id		text COLLATE "C",
+	user_id			text NOT NULL,
+	db_role			text NOT NULL,
+	hash			bytea NOT NULL,
+	via				text NOT NULL,
+	offset_ms		bigint NOT NULL,
+	status			text NOT NULL CHECK (status IN ('open', 'closed', 'discarded')),
+	code			text NOT NULL,
+	message			text NOT NULL,
+	event			jsonb NOT NULL,
+	first_seen		timestamptz NOT NULL,
+	last_seen		timestamptz NOT NULL,
+	tries			integer NOT NULL
+);
+CREATE INDEX rejected_hash ON esync.rejected (hash);
+CREATE INDEX rejected_client_event_id ON esync.rejected (client_event_id);
+COMMENT ON TABLE esync.rejected IS
+'events that were submitted and not applied, whole; esync_rejected() shows them, esync_retry() tries one again, esync_discard() gives one up';
+COMMENT ON COLUMN esync.rejected.rejected_id IS 'as answered with the rejection';
+COMMENT ON COLUMN esync.rejected.table_id IS 'esync.tracked_table; NULL: there is no such table';
+COMMENT ON COLUMN esync.rejected.aggregate_id IS 'the row; NULL where it could not be told';
+COMMENT ON COLUMN esync.rejected.client_event_id IS 'the id that the client gave the event; NULL: none, or no uuid';
+COMMENT ON COLUMN esync.rejected.device_id IS 'as the batch said';
+COMMENT ON COLUMN esync.rejected.user_id IS 'as the context said';
+COMMENT ON COLUMN esync.rejected.db_role IS 'the role that PostgreSQL knows';
+COMMENT ON COLUMN esync.rejected.hash IS 'SHA-256 of user, device and event: sent again, it is the same row';
+COMMENT ON COLUMN esync.rejected.via IS 'the function that was called';
+COMMENT ON COLUMN esync.rejected.offset_ms IS 'by how much its submit time is to be shifted';
+COMMENT ON COLUMN esync.rejected.status IS '''open'', ''closed'': accepted later, ''discarded'': given up';
+COMMENT ON COLUMN esync.rejected.code IS 'what was answered last';
+COMMENT ON COLUMN esync.rejected.message IS 'what was answered last';
+COMMENT ON COLUMN esync.rejected.event IS 'as sent';
+COMMENT ON COLUMN esync.rejected.first_seen IS 'when it came first';
+COMMENT ON COLUMN esync.rejected.last_seen IS 'when it was tried last';
+COMMENT ON COLUMN esync.rejected.tries IS 'how often it was rejected';
+
+CREATE TABLE esync.device (
+	device_id		text COLLATE "C" NOT NULL,
+	user_id			text COLLATE "C" NOT NULL,
+	db_role			text NOT NULL,
+	last_seen		timestamptz NOT NULL,
+	clock_offset	interval,
+	accepted		bigint NOT NULL,
+	conflict		bigint NOT NULL,
+	rejected		bigint NOT NULL,
+	duplicates		bigint NOT NULL,
+	PRIMARY KEY (device_id, user_id)
+);
+COMMENT ON TABLE esync.device IS 'who submitted from which device, and what became of it; one row a device and user';
+COMMENT ON COLUMN esync.device.device_id IS 'as the batch said';
+COMMENT ON COLUMN esync.device.user_id IS 'as the context said';
+COMMENT ON COLUMN esync.device.db_role IS 'the role that PostgreSQL knows, the last time';
+COMMENT ON COLUMN esync.device.last_seen IS 'when the last batch came';
+COMMENT ON COLUMN esync.device.clock_offset IS 'by how much its clock was behind the server''s then';
+COMMENT ON COLUMN esync.device.accepted IS 'how many events were accepted without a conflict';
+COMMENT ON COLUMN esync.device.conflict IS 'how many were accepted and in conflict';
+COMMENT ON COLUMN esync.device.rejected IS 'how many were rejected, each try counted';
+COMMENT ON COLUMN esync.device.duplicates IS 'how many had been accepted before';
+
 -- they have no key, and must be replicable where everything is published
 ALTER TABLE esync.tracked_column REPLICA IDENTITY FULL;
 ALTER TABLE esync.life REPLICA IDENTITY FULL;
@@ -167,6 +329,13 @@ SELECT pg_catalog.pg_extension_config_dump('esync.event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('esync.tracked_table', '');
 SELECT pg_catalog.pg_extension_config_dump('esync.tracked_column', '');
 SELECT pg_catalog.pg_extension_config_dump('esync.life', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.conflict_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.conflict', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.submission', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.temporary_id', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.rejected_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.rejected', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.device', '');
 
 
 ----------------------------------------------------------- triggers: capture.c
@@ -185,6 +354,11 @@ CREATE FUNCTION esync.stamp() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'esync_stamp';
 COMMENT ON FUNCTION esync.stamp() IS
 'row trigger that keeps the columns of the option last_modified; made by esync_enable';
+
+CREATE FUNCTION esync.merge() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_merge_row';
+COMMENT ON FUNCTION esync.merge() IS
+'row trigger that merges an UPDATE into the row where the context names a base; made by esync_enable for the option sql_merge';
 
 
 ------------------------------------- names and plans: lineage.c, tracked.c, key.c
@@ -269,10 +443,10 @@ $$;
 COMMENT ON FUNCTION esync.check_table(regclass) IS 'raises unless it is a table that can be tracked';
 REVOKE ALL ON FUNCTION esync.check_table(regclass) FROM PUBLIC;
 
-CREATE FUNCTION esync.check_columns(tbl regclass, option text, columns name[]) RETURNS void
+CREATE FUNCTION esync.check_columns(tbl regclass, option text, columns text[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
-	col name;
+	col text;
 BEGIN
 	FOREACH col IN ARRAY columns LOOP
 		IF col IS NULL OR NOT EXISTS (SELECT FROM pg_attribute
@@ -284,9 +458,9 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION esync.check_columns(regclass, text, name[]) IS
+COMMENT ON FUNCTION esync.check_columns(regclass, text, text[]) IS
 'raises unless every name is a column of the table';
-REVOKE ALL ON FUNCTION esync.check_columns(regclass, text, name[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION esync.check_columns(regclass, text, text[]) FROM PUBLIC;
 
 CREATE FUNCTION esync.find_key(tbl regclass, key name[]) RETURNS name[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -341,6 +515,101 @@ COMMENT ON FUNCTION esync.find_key(regclass, name[]) IS
 'the key columns of a table: those given, or the primary key; raises where they cannot name rows';
 REVOKE ALL ON FUNCTION esync.find_key(regclass, name[]) FROM PUBLIC;
 
+CREATE FUNCTION esync.check_groups(tbl regclass, groups jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	g record;
+	twice text;
+BEGIN
+	IF jsonb_typeof(groups) <> 'object' THEN
+		RAISE EXCEPTION 'option groups must be a JSON object'
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Such as {"name": ["column", "column"]}; ''{}'' removes all groups.';
+	END IF;
+	FOR g IN SELECT key AS name, value AS columns FROM jsonb_each(groups) LOOP
+		IF g.name = '' OR octet_length(g.name) > 63 OR strpos(g.name, '/') > 0 OR EXISTS (SELECT FROM pg_attribute
+			WHERE attrelid = tbl AND attname::text = g.name AND NOT attisdropped) THEN
+			RAISE EXCEPTION 'invalid name "%" of a group of table "%"', g.name, tbl
+				USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'A conflict of the group bears this name: it must not be empty, the name of a column, contain a slash, or exceed 63 bytes.';
+		END IF;
+		IF jsonb_typeof(g.columns) <> 'array' OR jsonb_path_exists(g.columns, 'strict $[*] ? (@.type() != "string")') THEN
+			RAISE EXCEPTION 'group "%" must be a JSON array of column names', g.name USING ERRCODE = 'invalid_parameter_value';
+		END IF;
+		PERFORM esync.check_columns(tbl, 'groups', ARRAY(SELECT jsonb_array_elements_text(g.columns)));
+		IF jsonb_array_length(g.columns) < 2 THEN
+			RAISE EXCEPTION 'group "%" has less than two columns', g.name
+				USING ERRCODE = 'invalid_parameter_value', HINT = 'One column wins or loses by itself.';
+		END IF;
+	END LOOP;
+	SELECT c.name INTO twice FROM jsonb_each(groups), jsonb_array_elements_text(value) AS c (name)
+	GROUP BY c.name HAVING count(*) > 1 ORDER BY c.name LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'column "%" stands in groups more than once', twice
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'A column belongs to one group.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION esync.check_groups(regclass, jsonb) IS
+'raises unless the option groups, as given, names columns of the table, each once';
+REVOKE ALL ON FUNCTION esync.check_groups(regclass, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION esync.key_type(tbl regclass, col name) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+WITH RECURSIVE base (type) AS (
+	SELECT atttypid FROM pg_attribute WHERE attrelid = tbl AND attname = col AND NOT attisdropped
+	UNION ALL
+	SELECT t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd')
+SELECT CASE WHEN type IN ('text'::regtype, 'varchar'::regtype, 'name'::regtype) THEN 'text'
+	WHEN type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype) THEN 'number'
+	ELSE format_type(type, NULL) END
+FROM base JOIN pg_type t ON t.oid = type
+WHERE t.typtype <> 'd'
+$$;
+COMMENT ON FUNCTION esync.key_type(regclass, name) IS
+'the kind of values that a column holds: columns of one kind can be compared as keys';
+REVOKE ALL ON FUNCTION esync.key_type(regclass, name) FROM PUBLIC;
+
+CREATE FUNCTION esync.find_links(tbl regclass, links jsonb, o esync.tracked_table) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+	l record;
+	parent esync.tracked_table;
+	parent_key name[];
+	result jsonb := '{}';
+BEGIN
+	IF jsonb_typeof(links) <> 'object' OR jsonb_path_exists(links, 'strict $.* ? (@.type() != "string")') THEN
+		RAISE EXCEPTION 'option links must be a JSON object of table names'
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Such as {"column": "schema.table"}; ''{}'' removes all links.';
+	END IF;
+	PERFORM esync.check_columns(tbl, 'links', ARRAY(SELECT jsonb_object_keys(links)));
+	FOR l IN SELECT key AS col, value AS name FROM jsonb_each_text(links) LOOP
+		parent := o;
+		parent_key := o.key_columns;
+		IF to_regclass(l.name) IS DISTINCT FROM tbl AND l.name <> o.aggregate_type THEN
+			SELECT t.* INTO parent FROM esync.tracked_table t
+			WHERE t.enabled AND (t.relation = to_regclass(l.name) OR t.aggregate_type = l.name)
+			ORDER BY t.relation = to_regclass(l.name) DESC NULLS LAST LIMIT 1;
+			parent_key := esync.present_names(parent, parent.key_columns);
+		END IF;
+		IF parent.relation IS NULL THEN
+			RAISE EXCEPTION 'table "%", to which column "%" is linked, is not tracked', l.name, l.col
+				USING ERRCODE = 'YS001', HINT = 'Call esync_enable for that table first.';
+		END IF;
+		IF cardinality(parent_key) <> 1
+			OR esync.key_type(tbl, l.col::name) IS DISTINCT FROM esync.key_type(parent.relation, parent_key[1]) THEN
+			RAISE EXCEPTION 'column "%" cannot be linked to table "%"', l.col, parent.relation
+				USING ERRCODE = 'datatype_mismatch',
+				HINT = 'The key of that table must be one column with a type that this column can be compared with.';
+		END IF;
+		result := result || jsonb_build_object(l.col, parent.table_id);
+	END LOOP;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION esync.find_links(regclass, jsonb, esync.tracked_table) IS
+'the option links, as given, with the table_id of each table in place of its name; raises where one cannot be linked';
+REVOKE ALL ON FUNCTION esync.find_links(regclass, jsonb, esync.tracked_table) FROM PUBLIC;
+
 CREATE FUNCTION esync.check_options(tbl regclass, o esync.tracked_table) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
@@ -354,6 +623,13 @@ BEGIN
 	IF o.payload NOT IN ('full', 'changes') THEN
 		RAISE EXCEPTION 'invalid payload "%"', o.payload
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'The payload is ''full'' or ''changes''.';
+	END IF;
+	IF o.on_conflict IN ('server_wins', 'client_wins', 'last_write_wins', 'reject') THEN
+		RAISE EXCEPTION 'on_conflict "%" is not supported by this version of esync', o.on_conflict
+			USING ERRCODE = 'feature_not_supported', HINT = 'A later version is to bring it, with the functions that resolve conflicts. Until then both edits are merged, and the conflict stays open.';
+	ELSIF o.on_conflict <> 'merge' THEN
+		RAISE EXCEPTION 'invalid on_conflict "%"', o.on_conflict
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'It is ''merge''.';
 	END IF;
 	IF o.aggregate_type = '' THEN
 		RAISE EXCEPTION 'aggregate_type must not be empty' USING ERRCODE = 'invalid_parameter_value';
@@ -370,7 +646,22 @@ BEGIN
 		esync.check_columns(tbl, 'mask', o.mask),
 		esync.check_columns(tbl, 'last_modified', o.last_modified),
 		esync.check_columns(tbl, 'tombstone', CASE WHEN o.tombstone IS NULL THEN '{}' ELSE ARRAY[o.tombstone] END),
-		esync.check_columns(tbl, 'tenant', CASE WHEN o.tenant IS NULL THEN '{}' ELSE ARRAY[o.tenant] END);
+		esync.check_columns(tbl, 'tenant', CASE WHEN o.tenant IS NULL THEN '{}' ELSE ARRAY[o.tenant] END),
+		esync.check_columns(tbl, 'json_merge', o.json_merge);
+	FOREACH col IN ARRAY o.json_merge LOOP
+		IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = tbl AND attname = col
+			AND atttypid = 'jsonb'::regtype AND attgenerated = '') THEN
+			RAISE EXCEPTION 'column "%" cannot serve as json_merge of table "%"', col, tbl
+				USING ERRCODE = 'datatype_mismatch', HINT = 'It must be an ordinary column of type jsonb.';
+		END IF;
+	END LOOP;
+	SELECT a.attname INTO col FROM pg_attribute a
+	WHERE a.attrelid = tbl AND a.attgenerated <> '' AND (o.links ? a.attname
+		OR EXISTS (SELECT FROM jsonb_each(o.groups) AS g WHERE g.value ? a.attname)) LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'generated column "%" cannot stand in groups or links of table "%"', col, tbl
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'It has no value of its own: name the columns that it is made from.';
+	END IF;
 	FOREACH col IN ARRAY o.last_modified || CASE WHEN o.tombstone IS NULL THEN '{}' ELSE ARRAY[o.tombstone] END LOOP
 		IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = tbl AND attname = col
 			AND atttypid = 'timestamptz'::regtype AND attgenerated = '') THEN
@@ -387,15 +678,18 @@ BEGIN
 		RAISE EXCEPTION 'column "%" cannot serve as tombstone of table "%"', o.tombstone, tbl
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'It must be nullable: NULL says that the row lives.';
 	END IF;
-	-- a column plays one part; only tenant may go with key
+	-- a column plays one part; only key, tenant and links may go together, and links with groups
 	SELECT col.n AS name, string_agg(r.part, ' and ' ORDER BY r.part) AS parts INTO clash
 	FROM (VALUES ('key', o.key_columns), ('exclude', o.exclude), ('mask', o.mask), ('last_modified', o.last_modified),
-		('tombstone', ARRAY[o.tombstone]), ('tenant', ARRAY[o.tenant])) AS r (part, names)
+		('tombstone', ARRAY[o.tombstone]), ('tenant', ARRAY[o.tenant]), ('json_merge', o.json_merge),
+		('groups', ARRAY(SELECT jsonb_array_elements_text(value)::name FROM jsonb_each(o.groups))),
+		('links', ARRAY(SELECT jsonb_object_keys(o.links)::name))) AS r (part, names)
 	CROSS JOIN LATERAL (SELECT DISTINCT unnest(r.names)) AS col (n)
 	WHERE col.n IS NOT NULL
 	GROUP BY col.n
-	HAVING count(*) > 1 AND string_agg(r.part, ' and ' ORDER BY r.part) <> 'key and tenant'
-	LIMIT 1;
+	HAVING count(*) > 1 AND string_agg(r.part, ' and ' ORDER BY r.part) <> ALL
+		('{key and tenant,key and links,links and tenant,key and links and tenant,groups and links}')
+	ORDER BY col.n LIMIT 1;
 	IF FOUND THEN
 		RAISE EXCEPTION 'options contradict each other: column "%" is %', clash.name, clash.parts
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the column in one of these options alone.';
@@ -497,7 +791,7 @@ COMMENT ON FUNCTION esync.make_truncate_triggers(regclass, boolean) IS
 'makes the truncate triggers of a tracked table and its partitions; only_new leaves those alone that are there, disabled or not';
 REVOKE ALL ON FUNCTION esync.make_truncate_triggers(regclass, boolean) FROM PUBLIC;
 
-CREATE FUNCTION esync.make_triggers(tbl regclass, stamped boolean) RETURNS void
+CREATE FUNCTION esync.make_triggers(tbl regclass, stamped boolean, merged boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
 	PERFORM esync.make_trigger(tbl, '0_esync_capture', 'AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW', 'esync.capture()');
@@ -506,11 +800,16 @@ BEGIN
 	ELSE
 		PERFORM esync.drop_trigger(tbl, '~_esync_stamp');
 	END IF;
+	IF merged THEN
+		PERFORM esync.make_trigger(tbl, '0_esync_merge', 'BEFORE UPDATE FOR EACH ROW', 'esync.merge()');
+	ELSE
+		PERFORM esync.drop_trigger(tbl, '0_esync_merge');
+	END IF;
 	PERFORM esync.make_truncate_triggers(tbl, false);
 END
 $$;
-COMMENT ON FUNCTION esync.make_triggers(regclass, boolean) IS 'makes the triggers of a tracked table that are missing';
-REVOKE ALL ON FUNCTION esync.make_triggers(regclass, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION esync.make_triggers(regclass, boolean, boolean) IS 'makes the triggers of a tracked table that are missing';
+REVOKE ALL ON FUNCTION esync.make_triggers(regclass, boolean, boolean) FROM PUBLIC;
 
 CREATE FUNCTION esync.present_names(o esync.tracked_table, names name[], namesake boolean DEFAULT false) RETURNS name[]
 LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -522,6 +821,26 @@ COMMENT ON FUNCTION esync.present_names(esync.tracked_table, name[], boolean) IS
 'what the columns that an option names are called now; those that are gone are left out';
 REVOKE ALL ON FUNCTION esync.present_names(esync.tracked_table, name[], boolean) FROM PUBLIC;
 
+CREATE FUNCTION esync.present_groups(o esync.tracked_table) RETURNS jsonb
+LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT coalesce(jsonb_object_agg(g.key, to_jsonb(p.names)) FILTER (WHERE p.names <> '{}'), '{}')
+FROM jsonb_each(o.groups) AS g,
+	LATERAL esync.present_names(o, ARRAY(SELECT jsonb_array_elements_text(g.value)::name)) AS p (names)
+$$;
+COMMENT ON FUNCTION esync.present_groups(esync.tracked_table) IS
+'the option groups with the names that its columns have now; a group stays as long as one of them is there';
+REVOKE ALL ON FUNCTION esync.present_groups(esync.tracked_table) FROM PUBLIC;
+
+CREATE FUNCTION esync.present_links(o esync.tracked_table) RETURNS jsonb
+LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT coalesce(jsonb_object_agg(p.names[1], l.value) FILTER (WHERE p.names <> '{}'), '{}')
+FROM jsonb_each(o.links) AS l, LATERAL esync.present_names(o, ARRAY[l.key::name]) AS p (names)
+WHERE EXISTS (SELECT FROM esync.tracked_table t WHERE t.table_id = (l.value #>> '{}')::integer AND t.relation IS NOT NULL)
+$$;
+COMMENT ON FUNCTION esync.present_links(esync.tracked_table) IS
+'the option links with the names that its columns have now; links to tables that are gone are left out';
+REVOKE ALL ON FUNCTION esync.present_links(esync.tracked_table) FROM PUBLIC;
+
 CREATE FUNCTION esync.enable_table(tbl regclass, mode text, payload text, aggregate_type text,
 	exclude name[], mask name[], last_modified name[], tombstone name, tenant name, sql_merge boolean,
 	on_conflict text, groups jsonb, json_merge name[], links jsonb, retention interval, baseline boolean,
@@ -530,22 +849,19 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_variable
 DECLARE
 	o esync.tracked_table;
-	option text;
 	is_new boolean;
 	was_key name[];
 	was_hidden name[] := '{}';
 	was_stamped name[] := '{}';
 BEGIN
-	FOR option IN SELECT u.name FROM (VALUES ('sql_merge', sql_merge IS NOT NULL), ('on_conflict', on_conflict IS NOT NULL),
-		('groups', groups IS NOT NULL), ('json_merge', json_merge IS NOT NULL), ('links', links IS NOT NULL),
-		('mode => ''last_modified''', mode = 'last_modified')) AS u (name, given) WHERE u.given LOOP
-		RAISE EXCEPTION 'option % is not supported by this version of esync', option
-			USING ERRCODE = 'feature_not_supported', HINT = 'It belongs to the merging of offline edits, which this version does not do. Leave it out.';
-	END LOOP;
+	IF mode = 'last_modified' THEN
+		RAISE EXCEPTION 'mode "last_modified" is not supported by this version of esync'
+			USING ERRCODE = 'feature_not_supported', HINT = 'Leave it out: the mode is ''events''.';
+	END IF;
 	PERFORM esync.check_table(tbl);
 	-- a trigger that will be dropped needs the stronger lock at once: no upgrade, no deadlock
-	EXECUTE format('LOCK TABLE %s IN %s MODE', tbl, CASE WHEN last_modified = '{}' AND EXISTS (
-		SELECT FROM pg_trigger t WHERE t.tgrelid = tbl AND t.tgname = '~_esync_stamp')
+	EXECUTE format('LOCK TABLE %s IN %s MODE', tbl, CASE WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = tbl
+		AND (t.tgname = '~_esync_stamp' AND last_modified = '{}' OR t.tgname = '0_esync_merge' AND NOT sql_merge))
 		THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END);
 	SELECT * INTO o FROM esync.tracked_table t WHERE t.relation = tbl;
 	is_new := NOT FOUND;
@@ -558,12 +874,20 @@ BEGIN
 		o.mask := '{}';
 		o.last_modified := '{}';
 		o.notify := false;
+		o.sql_merge := true;
+		o.on_conflict := 'merge';
+		o.groups := '{}';
+		o.json_merge := '{}';
+		o.links := '{}';
 		o.since := clock_timestamp();
 		SELECT relname INTO o.aggregate_type FROM pg_class WHERE oid = tbl;
 	ELSE
 		o.exclude := esync.present_names(o, o.exclude, true);
 		o.mask := esync.present_names(o, o.mask, true);
 		o.last_modified := esync.present_names(o, o.last_modified);
+		o.json_merge := esync.present_names(o, o.json_merge);
+		o.groups := esync.present_groups(o);
+		o.links := esync.present_links(o);
 		o.key := CASE WHEN o.key IS NOT NULL THEN esync.present_names(o, o.key) END;
 		o.tombstone := (esync.present_names(o, ARRAY[o.tombstone]))[1];
 		o.tenant := (esync.present_names(o, ARRAY[o.tenant]))[1];
@@ -587,6 +911,9 @@ BEGIN
 	o.tenant := nullif(coalesce(tenant, o.tenant), '');
 	o.retention := nullif(coalesce(retention, o.retention), interval '0');
 	o.notify := coalesce(notify, o.notify);
+	o.sql_merge := coalesce(sql_merge, o.sql_merge);
+	o.on_conflict := coalesce(on_conflict, o.on_conflict);
+	o.json_merge := coalesce(json_merge, o.json_merge);
 	o.key := nullif(coalesce(key, o.key), '{}');
 	o.key_columns := esync.find_key(tbl, o.key);
 	IF o.key_columns <> was_key THEN
@@ -594,6 +921,13 @@ BEGIN
 			USING ERRCODE = 'YS002', DETAIL = format('The stream names rows by: %s; the key is now: %s.',
 				array_to_string(was_key, ', '), array_to_string(o.key_columns, ', ')),
 			HINT = 'Name the former columns with the option key, if they still have a fit index; or call esync_disable with drop_history (the manual says how to keep the events elsewhere), and begin anew.';
+	END IF;
+	IF groups IS NOT NULL THEN
+		PERFORM esync.check_groups(tbl, groups);
+		o.groups := groups;
+	END IF;
+	IF links IS NOT NULL THEN
+		o.links := esync.find_links(tbl, links, o);
 	END IF;
 	PERFORM esync.check_options(tbl, o);
 	o.options_as_of := nextval('esync.event_id_seq');
@@ -606,7 +940,7 @@ BEGIN
 		RAISE EXCEPTION 'could not serialize access due to a concurrent esync_enable of table "%"', tbl
 			USING ERRCODE = 'serialization_failure', HINT = 'The transaction might succeed if retried.';
 	END;
-	PERFORM esync.make_leaf(o.table_id), esync.make_triggers(tbl, o.last_modified <> '{}'), esync.invalidate(tbl);
+	PERFORM esync.make_leaf(o.table_id), esync.make_triggers(tbl, o.last_modified <> '{}', o.sql_merge), esync.invalidate(tbl);
 	-- of a column that was hidden the stream does not know what it holds
 	RETURN EXISTS (SELECT unnest(was_hidden || was_stamped) EXCEPT SELECT unnest(o.exclude || o.mask || o.last_modified));
 END
@@ -626,7 +960,7 @@ CREATE FUNCTION @extschema@.esync_enable(tbl regclass, mode text DEFAULT NULL, p
 LANGUAGE c AS 'MODULE_PATHNAME', 'esync_enable_table';
 COMMENT ON FUNCTION @extschema@.esync_enable(regclass, text, text, text, name[], name[], name[], name, name, boolean,
 	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) IS
-'begins to record the changes of a table, or changes its options: those not given keep their value ('''' clears tombstone and tenant, ''0'' retention, ''{}'' key); takes the lock of CREATE TRIGGER; reads the whole table where baseline is asked for, or a column is recorded that was excluded, masked or last_modified; the caller must own the table';
+'begins to record the changes of a table, or changes its options: those not given keep their value ('''' clears tombstone and tenant, ''0'' retention, ''{}'' each option that names columns); takes the lock of CREATE TRIGGER; reads the whole table where baseline is asked for, or a column is recorded that was excluded, masked or last_modified; the caller must own the table';
 REVOKE ALL ON FUNCTION @extschema@.esync_enable(regclass, text, text, text, name[], name[], name[], name, name, boolean,
 	text, jsonb, name[], jsonb, interval, boolean, boolean, name[]) FROM PUBLIC;
 
@@ -643,12 +977,17 @@ BEGIN
 			HINT = 'SELECT * FROM esync_status() lists the tables that are.';
 	END IF;
 	PERFORM esync.close_leaves();
-	PERFORM esync.drop_trigger(tbl, '0_esync_capture'), esync.drop_trigger(tbl, '~_esync_stamp');
+	PERFORM esync.drop_trigger(tbl, '0_esync_capture'), esync.drop_trigger(tbl, '0_esync_merge'),
+		esync.drop_trigger(tbl, '~_esync_stamp');
 	FOR rel IN SELECT tbl UNION SELECT relid FROM pg_partition_tree(tbl) JOIN pg_class ON oid = relid WHERE relkind IN ('r', 'p') LOOP
 		PERFORM esync.drop_trigger(rel, '0_esync_truncate');
 	END LOOP;
 	IF drop_history THEN
 		EXECUTE format('DROP TABLE IF EXISTS esync.%I', format('event_%s', o.table_id));
+		DELETE FROM esync.conflict c WHERE c.table_id = o.table_id;
+		DELETE FROM esync.submission s WHERE s.table_id = o.table_id;
+		DELETE FROM esync.temporary_id i WHERE i.table_id = o.table_id;
+		DELETE FROM esync.rejected r WHERE r.table_id = o.table_id;
 		DELETE FROM esync.tracked_column t WHERE t.table_id = o.table_id;
 		DELETE FROM esync.tracked_table t WHERE t.table_id = o.table_id;
 	ELSE
@@ -702,7 +1041,9 @@ BEGIN
 		WHERE t.relation = c.objid OR t.relation IN (SELECT relid FROM pg_partition_ancestors(c.objid)) AND t.enabled
 		ORDER BY t.relation = c.objid DESC LIMIT 1;
 		CONTINUE WHEN NOT FOUND;
-		PERFORM esync.record_columns(o.table_id, o.relation, nextval('esync.event_id_seq'), false);
+		-- another type may show the same tuple otherwise, and rewrite no row; what the command does is told by its text alone
+		PERFORM esync.record_columns(o.table_id, o.relation, nextval('esync.event_id_seq'),
+			tg_tag = 'ALTER TABLE' AND (current_query() !~* '^\s*alter\s' OR current_query() ~* '\mtype\M'));
 		IF o.enabled AND EXISTS (SELECT FROM pg_class WHERE oid = o.relation AND relkind = 'p') THEN
 			PERFORM esync.make_truncate_triggers(c.objid, true);
 			FOR stray IN SELECT g.tgrelid FROM pg_trigger g JOIN pg_class r ON r.oid = g.tgrelid
@@ -786,6 +1127,35 @@ RETURNS TABLE (aggregate_id text, problem text, detail jsonb)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_verify';
 COMMENT ON FUNCTION @extschema@.esync_verify(regclass, text) IS
 'what is wrong between a table, its triggers and its stream, or one row of it; empty when all is well';
+
+
+----------------------------------------------- the ledger: conflict.c, conflictfn.c
+
+CREATE FUNCTION @extschema@.esync_conflicts(tbl regclass DEFAULT NULL, key text DEFAULT NULL, status text DEFAULT 'open',
+	field name DEFAULT NULL, kind text DEFAULT NULL, user_id text DEFAULT NULL, after bigint DEFAULT NULL,
+	max_rows int DEFAULT NULL)
+RETURNS TABLE (
+	conflict_id bigint, tbl regclass, aggregate_id text, field text, kind text, base_value jsonb, shown_value jsonb,
+	contenders jsonb, status text, opened_at timestamptz, resolved_at timestamptz, resolved_by text, resolution text)
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_conflicts';
+COMMENT ON FUNCTION @extschema@.esync_conflicts(regclass, text, text, name, text, text, bigint, int) IS
+'conflicts by conflict_id, as far as the caller may read their fields and sees their rows: of all tables, a table or a row; status open, closed or all; field with what is inside of it and its group; user_id of a contender; those after a conflict_id, and how many';
+
+CREATE FUNCTION esync.open_conflicts(tbl regclass) RETURNS bigint
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'esync_open_conflicts';
+COMMENT ON FUNCTION esync.open_conflicts(regclass) IS
+'how many open conflicts of a table esync_conflicts would show the caller; NULL where it may not read the table, or that is gone';
+
+
+------------------------------------------------------ what speaks for a value: suggest.c
+
+CREATE FUNCTION @extschema@.esync_suggest(tbl regclass, key text, field name)
+RETURNS TABLE (value jsonb, confidence float8, reason text, support bigint, sources jsonb)
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'esync_suggest';
+COMMENT ON FUNCTION @extschema@.esync_suggest(regclass, text, name) IS
+'the values that a field of a row has or had, the most likely first, by plain counts: authors by what each said last, other living rows of the table (and tenant) that hold the value, and for numbers the distance from their median; reason has the figures, support is authors and rows together, sources the edits; reads the table';
 
 
 ---------------------------------------------------- fields and events over time: history.c, timeline.c
@@ -902,7 +1272,11 @@ SELECT CASE WHEN head.doc OPERATOR(pg_catalog.?) 'row' THEN
 		FROM @extschema@.esync_history($1, $2) WITH ORDINALITY AS h (event_id, version, event_type,
 			base_version, patch, payload, user_id, device_id, branch_timestamp, submit_timestamp,
 			commit_timestamp, effective_timestamp, meta, place)), '[]'),
-	'conflicts', '[]'::pg_catalog.jsonb,
+	'conflicts', COALESCE((
+		SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(c)
+				OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('tbl', head.doc OPERATOR(pg_catalog.->) 'table')
+			ORDER BY c.status OPERATOR(pg_catalog.=) 'closed', c.conflict_id)
+		FROM @extschema@.esync_conflicts($1, $2, 'all') AS c), '[]'),
 	'drift', CASE WHEN pg_catalog.has_table_privilege($1, 'SELECT') THEN COALESCE((
 		SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(v) ORDER BY v.problem, v.detail)
 		FROM @extschema@.esync_verify($1, $2) AS v), '[]') ELSE '[]' END)
@@ -910,7 +1284,7 @@ SELECT CASE WHEN head.doc OPERATOR(pg_catalog.?) 'row' THEN
 FROM esync.row_head($1, $2) AS head (doc)
 $$;
 COMMENT ON FUNCTION @extschema@.esync_row(regclass, text) IS
-'all that there is to know about one row, in one document: the row, its fields with their history, its events, and what esync_verify says of it; NULL for what is neither event nor row';
+'all that there is to know about one row, in one document: the row, its fields with their history, its events, its conflicts (open ones first), and what esync_verify says of it; NULL for what is neither event nor row';
 
 
 ----------------------------------------------------- lanes drawn as text: graph.c
@@ -1014,6 +1388,68 @@ COMMENT ON FUNCTION @extschema@.esync_merge(jsonb, jsonb, jsonb, text) IS
 --     [{"v": 2, "id": 1}, {"id": 2}]
 
 
+------------------------------------------ submitting edits: submit.c, single.c, rejected.c
+
+CREATE FUNCTION @extschema@.esync_checkout(tbl regclass, key text) RETURNS jsonb
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_checkout';
+COMMENT ON FUNCTION @extschema@.esync_checkout(regclass, text) IS
+'a row to be edited offline: {"row", "version", "branch_timestamp", "deleted"}, all of one snapshot; version goes back as base_version; NULL for a key that never was';
+
+CREATE FUNCTION @extschema@.esync_submit(batch jsonb, context jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_submit';
+COMMENT ON FUNCTION @extschema@.esync_submit(jsonb, jsonb) IS
+'merges the edits of a device''s batch, as the caller, and answers one result an event; what cannot be applied is kept in esync.rejected; context: the arguments of esync_context as an object';
+
+CREATE FUNCTION @extschema@.esync_save(tbl regclass, document jsonb, base_version bigint DEFAULT NULL,
+	base jsonb DEFAULT NULL, client_event_id uuid DEFAULT NULL, context jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_save';
+COMMENT ON FUNCTION @extschema@.esync_save(regclass, jsonb, bigint, jsonb, uuid, jsonb) IS
+'merges one document into its row, or creates it; base_version or base say what the author had seen, without them all that is there; answers one element of the results of esync_submit';
+
+CREATE FUNCTION @extschema@.esync_delete(tbl regclass, key text, base_version bigint DEFAULT NULL,
+	base jsonb DEFAULT NULL, client_event_id uuid DEFAULT NULL, context jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_delete';
+COMMENT ON FUNCTION @extschema@.esync_delete(regclass, text, bigint, jsonb, uuid, jsonb) IS
+'deletes one row, softly where the table has a tombstone; base_version or base say what the author had seen, without them all that is there; answers one element of the results of esync_submit';
+
+CREATE FUNCTION @extschema@.esync_rejected(tbl regclass DEFAULT NULL, status text DEFAULT 'open')
+RETURNS TABLE (rejected_id bigint, tbl regclass, aggregate_id text, client_event_id uuid, device_id text,
+	user_id text, code text, message text, event jsonb, first_seen timestamptz, last_seen timestamptz, tries int)
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'esync_rejected';
+COMMENT ON FUNCTION @extschema@.esync_rejected(regclass, text) IS
+'events that were submitted and not applied: open, closed or discarded ones, or all; the owner of the table sees all, others their own';
+
+CREATE FUNCTION esync.open_rejected(table_id integer) RETURNS bigint
+LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'esync_open_rejected';
+COMMENT ON FUNCTION esync.open_rejected(integer) IS
+'how many open events for a tracked table esync_rejected would show the caller';
+
+CREATE FUNCTION @extschema@.esync_retry(rejected_id bigint, event jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_retry';
+COMMENT ON FUNCTION @extschema@.esync_retry(bigint, jsonb) IS
+'tries a rejected event again in the name of its author, as it was sent or as amended, with the rights of the caller; answers one element of the results of esync_submit';
+
+CREATE FUNCTION @extschema@.esync_discard(rejected_id bigint) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'esync_discard';
+COMMENT ON FUNCTION @extschema@.esync_discard(bigint) IS
+'gives a rejected event up: it is kept, but is not open any more';
+
+CREATE FUNCTION @extschema@.esync_devices() RETURNS TABLE (device_id text, user_id text, last_seen timestamptz,
+	clock_offset interval, accepted bigint, conflict bigint, rejected bigint, duplicates bigint)
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'esync_devices';
+COMMENT ON FUNCTION @extschema@.esync_devices() IS
+'who submitted from which device, and what became of it; all of them to whom may SELECT esync.device, to others their own';
+
+
+------------------------------------------------------------------ links: links.c
+
+CREATE FUNCTION @extschema@.esync_orphans(tbl regclass)
+RETURNS TABLE (aggregate_id text, field name, parent regclass, parent_id text, problem text)
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'esync_orphans';
+COMMENT ON FUNCTION @extschema@.esync_orphans(regclass) IS
+'rows that point to rows that are not there, by the option links and by foreign keys that are not enforced; problem: deleted, or missing where there never was one';
+
+
 ------------------------------------------------------------------------ status
 
 CREATE FUNCTION esync.leaf_stats(table_id integer, tbl regclass, OUT events bigint, OUT aggregates bigint,
@@ -1022,16 +1458,28 @@ LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'esync_leaf_stats';
 COMMENT ON FUNCTION esync.leaf_stats(integer, regclass) IS
 'counts the events of a tracked table by reading its leaf, and their bytes with indexes; NULLs for a caller who may not read the table';
 
+CREATE FUNCTION esync.link_names(links jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce(jsonb_object_agg(l.key, format('%I.%I', coalesce(n.nspname, t.schema_name), coalesce(c.relname, t.table_name))), '{}')
+FROM jsonb_each_text(links) AS l
+JOIN esync.tracked_table t ON t.table_id = l.value::integer
+LEFT JOIN pg_class c ON c.oid = t.relation
+LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+$$;
+COMMENT ON FUNCTION esync.link_names(jsonb) IS
+'the option links as it is given: with the names of tables in place of their table_id';
+
 CREATE FUNCTION @extschema@.esync_status() RETURNS TABLE (tbl regclass, mode text, enabled boolean, events bigint,
 	aggregates bigint, bytes bigint, oldest timestamptz, newest timestamptz, open_conflicts bigint, rejected bigint,
 	options jsonb)
 LANGUAGE sql STABLE AS $$
 SELECT t.relation, t.mode, t.enabled, s.events, s.aggregates, s.bytes, s.oldest, s.newest,
-	0::pg_catalog.int8, 0::pg_catalog.int8,
+	esync.open_conflicts(t.relation), esync.open_rejected(t.table_id),
 	pg_catalog.jsonb_build_object('table_id', t.table_id, 'schema', t.schema_name, 'table', t.table_name,
 		'aggregate_type', t.aggregate_type, 'payload', t.payload, 'key', t.key_columns, 'exclude', t.exclude,
 		'mask', t.mask, 'last_modified', t.last_modified, 'tombstone', t.tombstone, 'tenant', t.tenant,
-		'notify', t.notify, 'retention', t.retention, 'since', t.since)
+		'notify', t.notify, 'retention', t.retention, 'since', t.since, 'sql_merge', t.sql_merge,
+		'on_conflict', t.on_conflict, 'groups', t.groups, 'json_merge', t.json_merge, 'links', esync.link_names(t.links))
 FROM esync.tracked_table AS t
 CROSS JOIN LATERAL esync.leaf_stats(t.table_id, t.relation) AS s
 ORDER BY t.relation IS NULL, t.schema_name, t.table_name, t.table_id

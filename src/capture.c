@@ -44,8 +44,8 @@ typedef struct Kept
  * At which depth of triggers does this one run?  1: the statement is not
  * itself run by a trigger.
  */
-static int
-trigger_depth(void)
+int
+esync_trigger_depth(void)
 {
 	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
 }
@@ -172,8 +172,8 @@ predecessor(Relation rel, EsyncTracked *t, const EsyncRow *row)
 }
 
 /* A tuple as a row. */
-static EsyncRow
-row_from_tuple(Relation rel, HeapTuple tuple)
+EsyncRow
+esync_capture_row(Relation rel, HeapTuple tuple)
 {
 	int			natts = RelationGetDescr(rel)->natts;
 	EsyncRow	row;
@@ -214,8 +214,8 @@ row_for(EsyncTracked *to, EsyncTracked *from, const EsyncRow *row)
 }
 
 /* EsyncCapture on behalf of a relation, outside of its own trigger. */
-static EsyncCapture
-capture_for(EsyncTracked *t, Relation rel, MemoryContext cxt)
+EsyncCapture
+esync_capture_for(EsyncTracked *t, Relation rel, MemoryContext cxt)
 {
 	EsyncCapture		c = {0};
 	EsyncLeaf  *keep = NULL;
@@ -244,8 +244,8 @@ flush_move(EsyncMove *m)
 	esync_pending_settle_move(m);
 	if (t && t->enabled)
 	{
-		EsyncCapture		c = capture_for(t, rel, cxt);
-		EsyncRow	row = row_from_tuple(rel, m->tuple);
+		EsyncCapture		c = esync_capture_for(t, rel, cxt);
+		EsyncRow	row = esync_capture_row(rel, m->tuple);
 
 		c.context = m->context;
 		esync_record_delete(&c, &row);
@@ -280,7 +280,7 @@ capture_move(EsyncCapture *c, EsyncMove *m, EsyncRow *new)
 	Relation	rel = table_open(m->relid, AccessShareLock);
 	EsyncTracked *from = esync_tracked_get(m->relid);
 	EsyncCapture before = *c;
-	EsyncRow	row = row_from_tuple(rel, m->tuple);
+	EsyncRow	row = esync_capture_row(rel, m->tuple);
 	EsyncRow	old;
 
 	esync_pending_settle_move(m);
@@ -349,7 +349,7 @@ tell_first(EsyncCapture *c, EsyncRow *row)
 		capture_move(c, m, row);
 	else if ((before = predecessor(c->rel, c->t, row)) != NULL)
 	{
-		EsyncRow	old = row_from_tuple(c->rel, before);
+		EsyncRow	old = esync_capture_row(c->rel, before);
 
 		tell_of_ours(c, &old);
 		esync_record_update(c, &old, row);
@@ -374,7 +374,7 @@ settle_moves(EsyncCapture *c, TriggerData *trigdata, EsyncRow *row)
 
 	if (m == NULL)
 		return false;
-	depth = trigger_depth();
+	depth = esync_trigger_depth();
 	for (; m != NULL && m->depth >= depth; m = esync_pending_move(NULL))
 	{
 		if (m->depth == depth && TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
@@ -425,8 +425,8 @@ PG_FUNCTION_INFO_V1(esync_stamp);
  * Every trigger function begins here: called as a trigger, by the trigger of
  * that name, at that moment; on a relation that is tracked.
  */
-static EsyncTracked *
-check_protocol(FunctionCallInfo fcinfo, const char *name, TriggerEvent moment)
+EsyncTracked *
+esync_check_trigger(FunctionCallInfo fcinfo, const char *name, TriggerEvent moment)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	EsyncTracked *t;
@@ -490,7 +490,8 @@ esync_capture(PG_FUNCTION_ARGS)
 	EsyncRow	row;
 	EsyncRow	new;
 
-	c.t = check_protocol(fcinfo, ESYNC_TRIGGER_CAPTURE, TRIGGER_EVENT_ROW | TRIGGER_EVENT_AFTER);
+	c.t = esync_check_trigger(fcinfo, ESYNC_TRIGGER_CAPTURE,
+							  TRIGGER_EVENT_ROW | TRIGGER_EVENT_AFTER);
 	c.rel = trigdata->tg_relation;
 	c.tell_first = tell_first;
 	if (!esync_enabled)
@@ -514,7 +515,7 @@ esync_capture(PG_FUNCTION_ARGS)
 			esync_record_insert(&c, &row);
 	}
 	else if (HeapTupleHeaderIndicatesMovedPartitions(row.tuple->t_data))
-		esync_pending_push_move(c.t->relid, trigger_depth(), row.tuple, c.context);
+		esync_pending_push_move(c.t->relid, esync_trigger_depth(), row.tuple, c.context);
 	else
 		esync_record_delete(&c, &row);
 	return PointerGetDatum(NULL);
@@ -538,7 +539,7 @@ each_row(Relation rel, EsyncTracked *t, RowAction action)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	EsyncCapture		c = capture_for(t, rel, cxt);
+	EsyncCapture		c = esync_capture_for(t, rel, cxt);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
@@ -602,7 +603,7 @@ Datum
 esync_truncate(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	EsyncTracked *t = check_protocol(fcinfo, ESYNC_TRIGGER_TRUNCATE, TRIGGER_EVENT_BEFORE);
+	EsyncTracked *t = esync_check_trigger(fcinfo, ESYNC_TRIGGER_TRUNCATE, TRIGGER_EVENT_BEFORE);
 
 	esync_pending_rewritten(t->root);
 	if (esync_enabled)
@@ -668,7 +669,7 @@ each_missing(EsyncTracked *t)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	old = MemoryContextSwitchTo(cxt);
-	m.c = capture_for(t, NULL, cxt);
+	m.c = esync_capture_for(t, NULL, cxt);
 	m.plan = SPI_prepare(esync_rights_query(t, "1", true), t->nkeys, esync_rights_key_types(t));
 	if (m.plan == NULL)
 		elog(ERROR, "preparing to read \"%s\" failed", t->table_name);
@@ -702,8 +703,8 @@ Datum
 esync_stamp(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	EsyncTracked *t = check_protocol(fcinfo, ESYNC_TRIGGER_STAMP,
-									 TRIGGER_EVENT_ROW | TRIGGER_EVENT_BEFORE);
+	EsyncTracked *t = esync_check_trigger(fcinfo, ESYNC_TRIGGER_STAMP,
+										  TRIGGER_EVENT_ROW | TRIGGER_EVENT_BEFORE);
 	bool		update = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
 	HeapTuple	tuple = update ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
 	Relation	rel = trigdata->tg_relation;
@@ -718,9 +719,9 @@ esync_stamp(PG_FUNCTION_ARGS)
 		return PointerGetDatum(tuple);
 	if (update)
 	{
-		EsyncRow	new = row_from_tuple(rel, tuple);
+		EsyncRow	new = esync_capture_row(rel, tuple);
 
-		old = row_from_tuple(rel, trigdata->tg_trigtuple);
+		old = esync_capture_row(rel, trigdata->tg_trigtuple);
 		edited = esync_record_differs(t, &old, &new);
 	}
 	for (int i = 0; update && edited && i < t->nstamps; i++)

@@ -1,10 +1,11 @@
 /*
- * capture.h: what capture.c hands to record.c.
+ * capture.h: what capture.c shares with record.c and sqlmerge.c.
  */
 #ifndef ESYNC_CAPTURE_H
 #define ESYNC_CAPTURE_H
 
 #include "access/htup_details.h"
+#include "commands/trigger.h"
 
 #include "esync.h"
 
@@ -36,6 +37,10 @@ struct EsyncCapture
 };
 
 
+/* every trigger function begins with it: the plan, or an error; see capture.c */
+extern EsyncTracked *esync_check_trigger(FunctionCallInfo fcinfo, const char *name,
+										 TriggerEvent moment);
+
 /* Raw xmin of a row's tuple; 0 where there is none. */
 static inline TransactionId
 esync_row_xmin(const EsyncRow *row)
@@ -43,6 +48,36 @@ esync_row_xmin(const EsyncRow *row)
 	return row->tuple ? HeapTupleHeaderGetRawXmin(row->tuple->t_data) : InvalidTransactionId;
 }
 
+/* ---- event.c: what is common to events */
+#define MAX_EXTRAS 5			/* members that esync itself adds to meta */
+
+extern bool esync_event_tombstoned(EsyncTracked *t, const EsyncRow *row);
+extern text *esync_event_tenant(EsyncTracked *t, const EsyncRow *row);
+extern text *esync_event_tenant_of_json(EsyncTracked *t, const Jsonb *row);
+extern Jsonb *esync_event_no_patch(void);
+extern Jsonb *esync_event_patch(EsyncTracked *t, const EsyncRow *old, const EsyncRow *new,
+								const int *which, int nwhich);
+extern Jsonb *esync_event_payload_of(EsyncCapture *c, const EsyncEvent *e, const EsyncRow *row);
+extern TimestampTz esync_event_stamped_at(EsyncTracked *t, const EsyncRow *row);
+extern void esync_event_set_row(EsyncEvent *e, const EsyncRow *row);
+extern void esync_event_begin(EsyncCapture *c, EsyncEvent *e, EsyncEventType type,
+							  const EsyncRow *stamped, TimestampTz after,
+							  EsyncExtra *extras, int nextras);
+extern void esync_event_begin_baseline(EsyncCapture *c, EsyncEvent *e);
+extern void esync_event_notify(EsyncCapture *c, const EsyncEvent *e);
+extern void esync_event_done(EsyncCapture *c, const EsyncEvent *e);
+extern void esync_event_put(EsyncCapture *c, EsyncEvent *e);
+
+/* ---- merged.c: events of merges */
+extern void esync_merged_put(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old,
+							 const EsyncRow *new);
+extern void esync_merged_put_delete(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old);
+/* a merge that changes no row; row NULL: there is none */
+extern void esync_merged_put_rowless(EsyncCapture *c, EsyncIntent *in, const EsyncRow *row);
+
+/* ---- record.c: what happened to a row */
+extern int *esync_record_changes(EsyncTracked *t, const EsyncRow *old, const EsyncRow *new,
+								 int *nwhich, bool *key);
 /* is any column changed that an author can change? */
 extern bool esync_record_differs(EsyncTracked *t, const EsyncRow *old, const EsyncRow *new);
 extern text *esync_record_key(EsyncTracked *t, const EsyncRow *row);
@@ -50,6 +85,7 @@ extern text *esync_record_key(EsyncTracked *t, const EsyncRow *row);
 extern void esync_record_turn(EsyncCapture *c, text *key);
 /* does the head tell of exactly this tuple */
 extern bool esync_record_tells(const EsyncCapture *c, const EsyncRow *row);
+extern bool esync_record_is_met(const EsyncCapture *c, const EsyncRow *row);
 /* ground or Baseline, so that the head tells of the row */
 extern void esync_record_meet(EsyncCapture *c, EsyncRow *row);
 
@@ -60,5 +96,15 @@ extern void esync_record_missing(EsyncCapture *c);
 extern void esync_record_insert(EsyncCapture *c, EsyncRow *new);
 extern void esync_record_update(EsyncCapture *c, EsyncRow *old, EsyncRow *new);
 extern void esync_record_delete(EsyncCapture *c, EsyncRow *old);
+
+/* on behalf of a relation, outside of its own trigger; what it keeps lives in cxt */
+extern EsyncCapture esync_capture_for(EsyncTracked *t, Relation rel, MemoryContext cxt);
+/* at which depth of triggers this one runs; 1: the statement is not run by one */
+extern int	esync_trigger_depth(void);
+/* a tuple as a row */
+extern EsyncRow esync_capture_row(Relation rel, HeapTuple tuple);
+
+/* sqlmerge.c: a DELETE under a stale base, as its author meant it; NULL: as any other */
+extern EsyncIntent *esync_sqlmerge_delete(EsyncCapture *c, const EsyncRow *old);
 
 #endif							/* ESYNC_CAPTURE_H */

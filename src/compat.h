@@ -34,6 +34,21 @@
 #define rd_firstRelfilelocatorSubid rd_firstRelfilenodeSubid
 #endif
 
+#include "utils/guc.h"
+
+/* 16 (3057465acf): what a setting keeps lies in a memory context */
+#if PG_VERSION_NUM < 160000
+#define guc_malloc(elevel, size) malloc(size)
+#endif
+
+#include "executor/executor.h"
+
+/* 16 (70b42f2790): the relations that may be rechecked are named */
+#if PG_VERSION_NUM < 160000
+#define EvalPlanQualInit(epqstate, estate, subplan, auxrowmarks, epqparam, relations) \
+	EvalPlanQualInit(epqstate, estate, subplan, auxrowmarks, epqparam)
+#endif
+
 /* 17 (c1ec02be1d): indexes may keep something over the inserts of a statement */
 #if PG_VERSION_NUM < 170000
 #define index_insert_cleanup(index, info) ((void) 0)

@@ -49,6 +49,11 @@ static Setting settings[NSETTINGS] = {
 
 #define SOURCES (NSETTINGS + 2)	/* the settings, the claims, the headers */
 
+static const EsyncContext *lent = NULL; /* in place of the session's */
+static uint64 last_turn = 0;		/* counts how often a base was given */
+static uint64 branch_turn = 0;	/* which giving the present values are of */
+static uint64 base_turn = 0;
+
 static MemoryContext parsed_cxt = NULL;
 static EsyncContext *parsed = NULL;
 static char *parsed_from[SOURCES];	/* the texts that parsed was made from */
@@ -58,6 +63,42 @@ static pg_tz *parsed_zone = NULL;	/* for times that name no zone */
 static int	parsed_order = 0;
 static TimestampTz parsed_start = 0;	/* of the transaction, where sent_at matters */
 
+/*
+ * Check hook: a base is given, though it may be the same value as before.  The
+ * number of its giving stays with the value where a savepoint brings it back.
+ */
+static bool
+count_giving(char **newval, void **extra, GucSource source)
+{
+	uint64	   *turn = guc_malloc(LOG, sizeof(uint64));
+
+	if (turn == NULL)
+		return false;
+	*turn = ++last_turn;
+	*extra = turn;
+	return true;
+}
+
+/* Assign hooks: which giving the present value is of. */
+static void
+branch_given(const char *newval, void *extra)
+{
+	branch_turn = *(uint64 *) extra;
+}
+
+static void
+base_given(const char *newval, void *extra)
+{
+	base_turn = *(uint64 *) extra;
+}
+
+/* Which giving of a base the present one is of; a spent base stays so until the next. */
+uint64
+esync_context_base_turn(void)
+{
+	return Max(branch_turn, base_turn);
+}
+
 /* Defines the settings; called once, by _PG_init. */
 void
 esync_context_init(void)
@@ -65,7 +106,10 @@ esync_context_init(void)
 	for (int i = 0; i < NSETTINGS; i++)
 		DefineCustomStringVariable(settings[i].name, settings[i].description,
 								   "Set it locally to a transaction; esync_context() does.",
-								   &settings[i].value, "", PGC_USERSET, 0, NULL, NULL, NULL);
+								   &settings[i].value, "", PGC_USERSET, 0,
+								   i == BRANCH || i == BASE_VERSION ? count_giving : NULL,
+								   i == BRANCH ? branch_given :
+								   i == BASE_VERSION ? base_given : NULL, NULL);
 }
 
 /* The error for a value that cannot be read. */
@@ -160,9 +204,64 @@ keep_text(const char *value)
 }
 
 /*
+ * A time as parse_time reads it, for those to whom a bad one is data: false if
+ * it is none.
+ */
+bool
+esync_clock_parse(const char *value, TimestampTz *result)
+{
+	MemoryContext old = CurrentMemoryContext;
+	volatile bool fits = false;
+
+	if (is_relative(value))
+		return false;
+	PG_TRY();
+	{
+		*result = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(value),
+														  ObjectIdGetDatum(InvalidOid),
+														  Int32GetDatum(-1)));
+		fits = !TIMESTAMP_NOT_FINITE(*result);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return fits;
+}
+
+/*
+ * How far the device's clock is behind the server's, in microseconds.  The
+ * request is taken to have arrived when the transaction began.
+ */
+int64
+esync_clock_offset(TimestampTz sent_at)
+{
+	return GetCurrentTransactionStartTimestamp() - sent_at;
+}
+
+/* Whether a clock is so far off that submit times are shifted. */
+bool
+esync_clock_is_off(int64 offset)
+{
+	return Abs(offset) > (int64) esync_clock_tolerance * 1000;
+}
+
+/* A submit time shifted by an offset, unless it would leave the calendar. */
+TimestampTz
+esync_clock_shift(TimestampTz submit, int64 offset)
+{
+	if (!TIMESTAMP_NOT_FINITE(submit) && IS_VALID_TIMESTAMP(submit + offset))
+		return submit + offset;
+	return submit;
+}
+
+/*
  * The submit timestamp as corrected: shifted by the clock offset that sent_at
- * shows, where that is beyond tolerance.  The request is taken to have
- * arrived when the transaction began.
+ * shows, where that is beyond tolerance.
  */
 static void
 correct_submit(EsyncContext *c, const char *name, const char *sent_at)
@@ -173,13 +272,14 @@ correct_submit(EsyncContext *c, const char *name, const char *sent_at)
 	if (sent_at == NULL)
 		return;
 	parsed_start = GetCurrentTransactionStartTimestamp();
-	offset = parsed_start - parse_time(name, sent_at);
-	if (Abs(offset) <= (int64) esync_clock_tolerance * 1000)
+	c->has_sent_at = true;
+	c->sent_at = parse_time(name, sent_at);
+	offset = esync_clock_offset(c->sent_at);
+	if (!esync_clock_is_off(offset))
 		return;
 	c->offset_ms = offset / 1000;
-	if (c->has_submit && !TIMESTAMP_NOT_FINITE(c->submit_raw) &&
-		IS_VALID_TIMESTAMP(c->submit_raw + offset))
-		c->submit = c->submit_raw + offset;
+	if (c->has_submit)
+		c->submit = esync_clock_shift(c->submit_raw, offset);
 }
 
 /* Fills a context from its sources; memory: the current context. */
@@ -265,6 +365,8 @@ esync_context_get(void)
 	MemoryContext old;
 	EsyncContext *c;
 
+	if (lent)
+		return lent;
 	read_sources(from);
 	if (is_fresh(from))
 		return parsed;
@@ -288,6 +390,41 @@ esync_context_get(void)
 	parsed_order = DateOrder;
 	memcpy(parsed_from, from, sizeof(from));
 	return parsed;
+}
+
+/*
+ * Puts another context in place of the session's, while an edit is applied:
+ * what triggers and cascades write then is no device's.  Returns the former
+ * one, for the caller to put back, errors included.  What is lent lives until
+ * the transaction ends: a row on its way may still use it.
+ */
+const EsyncContext *
+esync_context_lend(const EsyncContext *context)
+{
+	const EsyncContext *former = lent;
+	MemoryContext old;
+	EsyncContext *copy;
+
+	if (context == NULL)
+	{
+		lent = NULL;
+		return former;
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	copy = palloc(sizeof(EsyncContext));
+	*copy = *context;
+	copy->user_id = (text *) pg_detoast_datum_copy((struct varlena *) context->user_id);
+	copy->db_role = (text *) pg_detoast_datum_copy((struct varlena *) context->db_role);
+	MemoryContextSwitchTo(old);
+	lent = copy;
+	return former;
+}
+
+/* Puts back what was there before something was lent. */
+void
+esync_context_put_back(const EsyncContext *former)
+{
+	lent = former;
 }
 
 PG_FUNCTION_INFO_V1(esync_context);
@@ -344,4 +481,61 @@ esync_context(PG_FUNCTION_ARGS)
 		(void) set_config_option(settings[i].name, argument_text(fcinfo, i),
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	PG_RETURN_VOID();
+}
+
+/* The text of a setting that a member of a context object gives. */
+static char *
+member_text(int i, const JsonbValue *v)
+{
+	const char *name = strchr(settings[i].name, '.') + 1;
+	Jsonb	   *value;
+
+	if (v->type == jbvNull)
+		return "";
+	if ((i == META) != (v->type == jbvBinary && JsonContainerIsObject(v->val.binary.data)) ||
+		(i != META && v->type != jbvString && (i != BASE_VERSION || v->type != jbvNumeric)))
+	{
+		value = esync_json_from_value(v);
+		malformed(psprintf("%s of context", name),
+				  JsonbToCString(NULL, &value->root, VARSIZE(value)),
+				  i == META ? "a JSON object" : i == BASE_VERSION ? "a version number" : "a string");
+	}
+	if (v->type == jbvString)
+		return pnstrdup(v->val.string.val, v->val.string.len);
+	if (v->type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric)));
+	return JsonbToCString(NULL, v->val.binary.data, v->val.binary.len);
+}
+
+/*
+ * What the argument `context` of esync_submit and its like says: the arguments
+ * of esync_context as an object.  Those left out keep their value.
+ */
+void
+esync_context_set(Jsonb *context)
+{
+	EsyncWalk	walk;
+
+	if (!JB_ROOT_IS_OBJECT(context))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("context must be a JSON object"),
+				 errhint("Its members are the arguments of esync_context.")));
+	esync_walk_init(&walk, &context->root);
+	while (esync_walk_next(&walk))
+	{
+		int			i = 0;
+
+		while (i < NSETTINGS && (strlen(settings[i].name) != walk.keylen + strlen("esync.") ||
+								 memcmp(settings[i].name + strlen("esync."), walk.key,
+										walk.keylen) != 0))
+			i++;
+		if (i == NSETTINGS)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unknown member \"%s\" of context", pnstrdup(walk.key, walk.keylen)),
+					 errhint("Its members are the arguments of esync_context.")));
+		(void) set_config_option(settings[i].name, member_text(i, &walk.value),
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	}
 }

@@ -369,6 +369,18 @@ esync_diff_shorten(EsyncDiff *diff, EsyncMark mark, const EsyncPath *path,
 
 /* ------------------------------------------------------------------- walk */
 
+/* Begins a diff: no operation yet, nothing excluded. */
+void
+esync_diff_begin(EsyncDiff *diff)
+{
+	memset(diff, 0, sizeof(EsyncDiff));
+	diff->cells = CELLS;
+	diff->scan = SCAN;
+	diff->maxops = 8;
+	diff->ops = palloc(diff->maxops * sizeof(EsyncOp));
+	initStringInfo(&diff->paths);
+}
+
 /* Members of both sides, merged by key. */
 static void
 diff_object(EsyncDiff *diff, const JsonbContainer *a, const JsonbContainer *b,
@@ -488,8 +500,9 @@ write_op(const EsyncDiff *diff, EsyncJson *json, const EsyncOp *op)
 	esync_json_close(json);
 }
 
-static Jsonb *
-write_patch(const EsyncDiff *diff)
+/* The operations collected, as a patch. */
+Jsonb *
+esync_diff_patch(const EsyncDiff *diff)
 {
 	EsyncJson	json;
 
@@ -526,21 +539,19 @@ esync_diff(PG_FUNCTION_ARGS)
 {
 	Jsonb	   *a = PG_GETARG_JSONB_P(0);
 	Jsonb	   *b = PG_GETARG_JSONB_P(1);
-	EsyncDiff	diff = {.cells = CELLS, .scan = SCAN};
+	EsyncDiff	diff;
 	EsyncMask	mask;
 	JsonbValue	x;
 	JsonbValue	y;
 	bool		nothing;
 
+	esync_diff_begin(&diff);
 	mask = parse_excludes(&diff, PG_GETARG_ARRAYTYPE_P(2), &nothing);
 	diff.whole_arrays = parse_arrays(PG_GETARG_TEXT_PP(3));
 	diff.exact = PG_GETARG_BOOL(4);
-	diff.maxops = 8;
-	diff.ops = palloc(diff.maxops * sizeof(EsyncOp));
-	initStringInfo(&diff.paths);
 	esync_json_root(a, &x);
 	esync_json_root(b, &y);
 	if (!nothing)
 		esync_diff_value(&diff, &x, &y, NULL, mask);
-	PG_RETURN_JSONB_P(write_patch(&diff));
+	PG_RETURN_JSONB_P(esync_diff_patch(&diff));
 }

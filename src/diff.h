@@ -1,5 +1,6 @@
 /*
- * diff.h: what diff.c, diff_array.c, lcs.c and threeway.c share and nobody else needs.
+ * diff.h: what diff.c, diff_array.c, lcs.c, threeway.c and paths.c share and nobody else
+ * needs.
  */
 #ifndef ESYNC_DIFF_H
 #define ESYNC_DIFF_H
@@ -81,6 +82,8 @@ typedef struct EsyncDiff
 } EsyncDiff;
 
 /* ---- diff.c */
+extern void esync_diff_begin(EsyncDiff *diff);
+extern Jsonb *esync_diff_patch(const EsyncDiff *diff);
 extern void esync_diff_value(EsyncDiff *diff, const JsonbValue *a, const JsonbValue *b,
 							 const EsyncPath *path, EsyncMask mask);
 extern void esync_diff_emit(EsyncDiff *diff, EsyncOpKind kind, const EsyncPath *path,

@@ -12,6 +12,9 @@ ESYNC_MODULE_MAGIC;
 
 bool		esync_enabled = true;
 int			esync_clock_tolerance = 30000;
+int			esync_batch_max_events = 500;
+int			esync_batch_max_bytes = 1024 * 1024;
+int			esync_branch_margin = 5000;
 
 void		_PG_init(void);
 
@@ -29,10 +32,26 @@ _PG_init(void)
 							NULL,
 							&esync_clock_tolerance, 30000, 0, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("esync.batch_max_events",
+							"How many events of a batch are taken; those behind them wait for another one.",
+							NULL,
+							&esync_batch_max_events, 500, 1, 100000, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("esync.batch_max_bytes",
+							"How many bytes of events of a batch are taken, as jsonb stores them.",
+							NULL,
+							&esync_batch_max_bytes, 1024 * 1024, 1024, 512 * 1024 * 1024,
+							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("esync.branch_margin",
+							"How long before a branch timestamp something must have been committed to have been seen.",
+							"Used where an edit names its base by nothing but the branch timestamp.",
+							&esync_branch_margin, 5000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	esync_context_init();
 	MarkGUCPrefixReserved("esync");
 	esync_tracked_init();
 	esync_store_init();
 	esync_pending_init();
 	esync_capture_init();
+	esync_sqlmerge_init();
 }

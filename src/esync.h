@@ -3,11 +3,12 @@
  * the order in which data flows through them.
  *
  *   a row changes:    capture -> tracked -> encode -> store
- *   someone reads:    stream -> merge -> replay | history | graph
+ *   someone reads:    stream -> paths -> fold -> replay | history | graph
+ *   an edit arrives:  submit -> apply -> merge -> the table -> capture -> conflict
  *
- * json, encode and merge call nothing of esync but json.  store.c alone
+ * json, encode, paths and fold call nothing of esync but json (paths: its tree and diff).  store.c alone
  * writes esync.event, stream.c alone reads it.  What is shared by a few files
- * only stands in coder.h (encode) and history.h (history).
+ * only stands in coder.h (encode), paths.h (fold, merge) and history.h (history).
  */
 #ifndef ESYNC_H
 #define ESYNC_H
@@ -17,6 +18,7 @@
 #include "access/relscan.h"
 #include "access/transam.h"
 #include "datatype/timestamp.h"
+#include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "nodes/bitmapset.h"
@@ -36,6 +38,7 @@
 /* names of esync's triggers: the first sorts before RI_..., the last after all */
 #define ESYNC_TRIGGER_CAPTURE	"0_esync_capture"
 #define ESYNC_TRIGGER_TRUNCATE	"0_esync_truncate"
+#define ESYNC_TRIGGER_MERGE		"0_esync_merge"
 #define ESYNC_TRIGGER_STAMP		"~_esync_stamp"
 
 /* what stands for the value of a masked column */
@@ -127,6 +130,9 @@ typedef enum EsyncEventType
 #define ESYNC_FLAG_BUMPED		0x0010	/* effective lies after submit: the base is later */
 #define ESYNC_FLAG_DRIFT		0x0020	/* a Baseline that records what happened unseen */
 #define ESYNC_FLAG_MOVED		0x0040	/* half of a change of key: meta has the other */
+#define ESYNC_FLAG_CONFLICT		0x0080	/* after this event the aggregate has an open conflict */
+#define ESYNC_FLAG_DERIVED		0x0100	/* what the table's own triggers made of a merge */
+#define ESYNC_FLAG_OVERTAKEN	0x0200	/* later edits of the same device were here before it */
 
 /*
  * One event, as store.c takes it and stream.c gives it.  A NULL pointer is
@@ -241,6 +247,8 @@ typedef struct EsyncField
 	bool		excluded;		/* never recorded: by option, or generated */
 	bool		masked;
 	bool		stamp;			/* kept by the option last_modified */
+	bool		json_merge;		/* merged path by path */
+	int			group;			/* index into groups; -1: none */
 	Jsonb	   *fill;			/* what rows hold that were never written since
 								 * ADD COLUMN ... DEFAULT; NULL is JSON null */
 	int			nnames;
@@ -257,6 +265,21 @@ typedef struct EsyncColumn
 	bool		attbyval;
 	bool		patched;		/* a change of it is an edit (not a stamp) */
 } EsyncColumn;
+
+/* columns that win or lose together */
+typedef struct EsyncGroup
+{
+	char	   *name;			/* as the ledger names it */
+	int			nfields;
+	int		   *fields;			/* indexes into fields; living ones alone */
+} EsyncGroup;
+
+/* a column that points to another tracked table without a declared foreign key */
+typedef struct EsyncLink
+{
+	int			field;
+	Oid			parent;			/* its key has one column */
+} EsyncLink;
 
 /*
  * Everything there is to know about a relation whose changes are captured,
@@ -303,6 +326,14 @@ typedef struct EsyncTracked
 	int			tenant_field;
 	int			nstamps;
 	AttrNumber *stamps;			/* last_modified columns in relid */
+
+	bool		json_merges;	/* some column is merged path by path */
+	bool		sql_merge;		/* plain SQL merges where its context names a base */
+	char	   *on_conflict;	/* 'merge' */
+	int			ngroups;
+	EsyncGroup *groups;
+	int			nlinks;
+	EsyncLink  *links;			/* the option links, not declared foreign keys */
 } EsyncTracked;
 
 /* -------------------------------------------------- context.c: who and when */
@@ -317,14 +348,16 @@ typedef struct EsyncContext
 	bool		has_branch;
 	bool		has_submit;
 	bool		has_base;
+	bool		has_sent_at;
 	TimestampTz branch;
 	TimestampTz submit;			/* as corrected by the clock offset */
 	TimestampTz submit_raw;
+	TimestampTz sent_at;
 	int64		offset_ms;		/* server minus client; 0 within tolerance */
 	int64		base_version;
 } EsyncContext;
 
-/* -------------------------------------------------------- merge.c: the fold */
+/* --------------------------------------------------------- fold.c: the fold */
 
 /*
  * The stamp of an edit: (effective, device_id, device_seq, event_id), the
@@ -345,6 +378,23 @@ typedef struct EsyncRegister
 	EsyncStamp	stamp;
 	JsonbValue	value;			/* points into the event's patch or payload */
 } EsyncRegister;
+
+/* -------------------------------------------------------------------- side */
+
+/* a side table at work, on the caller's stack: see side.c */
+typedef struct EsyncSide
+{
+	Relation	rel;
+	LOCKMODE	lockmode;
+	Relation	index;			/* of the scan */
+	SysScanDesc scan;			/* NULL: none is under way */
+	MemoryContext scan_cxt;		/* was current when it began */
+	HeapTuple	tuple;			/* the row that it gave last */
+	struct EState *estate;		/* of the writer; NULL before the first write */
+	struct ResultRelInfo *rri;
+	TupleTableSlot *slot;		/* what is written, and */
+	TupleTableSlot *found;		/* in place of what */
+} EsyncSide;
 
 /* ------------------------------------------------------------------ rights */
 
@@ -445,11 +495,16 @@ typedef struct EsyncFold
 	int			tombstone_field;
 } EsyncFold;
 
+#include "edit.h"
+
 /* ----------------------------------------------- prototypes, in flow order */
 
 /* ---- esync.c: settings */
 extern bool esync_enabled;			/* esync.enabled */
 extern int	esync_clock_tolerance;	/* esync.clock_tolerance, ms */
+extern int	esync_batch_max_events; /* esync.batch_max_events */
+extern int	esync_batch_max_bytes;	/* esync.batch_max_bytes */
+extern int	esync_branch_margin;	/* esync.branch_margin, ms */
 
 /* ---- capture.c */
 extern void esync_capture_init(void);
@@ -482,9 +537,29 @@ extern int64 esync_pending_take_vanished(Oid root, text *aggregate_id, HeapTuple
 extern void esync_pending_caught(Oid relid, HeapTuple tuple);
 extern bool esync_pending_take_caught(Oid relid, HeapTuple tuple);
 
+/* merges on their way */
+extern void esync_pending_push_intent(EsyncIntent *intent);
+extern void esync_pending_forget_intent(EsyncIntent *intent);
+extern bool esync_pending_has_intents(void);
+/* the one for a row at its place, changed by that command; NULL: none */
+extern EsyncIntent *esync_pending_intent(HeapTuple old, CommandId cid);
+extern EsyncIntent *esync_pending_intent_for_key(Oid root, const text *aggregate_id);
+
 /* ---- context.c */
 extern void esync_context_init(void);
 extern const EsyncContext *esync_context_get(void);
+/* the argument `context` of esync_submit and others; 22023 for what esync_context does not have */
+extern void esync_context_set(Jsonb *context);
+/* the clock of a device, offsets in microseconds: how a time is read, and submit corrected */
+extern bool esync_clock_parse(const char *value, TimestampTz *result);
+extern int64 esync_clock_offset(TimestampTz sent_at);
+extern bool esync_clock_is_off(int64 offset);
+extern TimestampTz esync_clock_shift(TimestampTz submit, int64 offset);
+/* what that is while an edit is applied; NULL: the session's own again */
+extern const EsyncContext *esync_context_lend(const EsyncContext *context);
+extern void esync_context_put_back(const EsyncContext *former);
+/* which giving of base_version and branch_timestamp the present ones are of */
+extern uint64 esync_context_base_turn(void);
 
 /* ---- tracked.c: plans */
 extern void esync_tracked_init(void);
@@ -494,13 +569,14 @@ extern void esync_tracked_void_others(const EsyncTracked *t);
 extern EsyncTracked *esync_tracked_get(Oid relid);
 /* the same of a tracked table named by a user; YS001 where it is not tracked */
 extern EsyncTracked *esync_tracked_need(Oid relid);
+/* the table with this table_id; InvalidOid where it is gone */
+extern Oid	esync_tracked_relation(int32 table_id);
 extern void esync_tracked_check(const EsyncTracked *t);
 extern char *esync_tracked_name(const EsyncTracked *t);
 
 /* ---- lineage.c: fields through renames and restores */
 extern Oid	esync_relation_oid(const char *name);
 extern int	esync_relnatts(Oid relid);
-extern void esync_side_insert(const char *relname, Datum *values, bool *nulls);
 extern int32 esync_epoch(void);
 extern void esync_epoch_record(void);
 extern EsyncField *esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded,
@@ -511,12 +587,31 @@ extern void esync_lineage_flag(Oid relid);
 /* index into fields of what `name` meant at event_id (PG_INT64_MAX: now); -1 if nothing */
 extern int	esync_field_at(const EsyncField *fields, int nfields,
 						   const char *name, int namelen, int64 event_id);
+extern bool esync_field_bore(const EsyncField *field, const char *name, int namelen);
+
+/* ---- side.c: rows of esync's own tables beside the stream; asks no rights */
+extern void esync_side_open(EsyncSide *side, const char *relname, LOCKMODE lockmode);
+extern void esync_side_scan(EsyncSide *side, const char *indexname, Snapshot snapshot,
+							ScanKey keys, int nkeys);
+extern bool esync_side_next(EsyncSide *side, Datum *values, bool *nulls);
+extern void esync_side_end(EsyncSide *side);
+extern void esync_side_prepare(EsyncSide *side);
+extern void esync_side_add(EsyncSide *side, const Datum *values, const bool *nulls);
+/* the row that esync_side_next gave last: another in its place, or none */
+extern void esync_side_change(EsyncSide *side, const Datum *values, const bool *nulls);
+extern void esync_side_remove(EsyncSide *side);
+extern void esync_side_close(EsyncSide *side);
+/* all in one, for a single row; and a sequence of esync's */
+extern void esync_side_insert(const char *relname, Datum *values, bool *nulls);
+extern int64 esync_side_nextval(const char *sequence);
 
 /* ---- key.c: aggregate ids */
 /* canonical aggregate_id of a key given as any type or as text; values[] (nkeys) if not NULL
  * takes the key as datums of the key columns' types.  22023 / 22P02 if it does not fit. */
 extern text *esync_key_from_any(EsyncTracked *t, Datum arg, Oid argtype, Datum *values);
 extern text *esync_key_from_text(EsyncTracked *t, text *arg, Datum *values);
+/* the same of a text for each key column */
+extern text *esync_key_from_texts(EsyncTracked *t, char **texts, Datum *values);
 extern bool esync_key_values(EsyncTracked *t, text *aggregate_id, Datum *values);
 /* {"block_id": "..."} of an aggregate_id */
 extern Jsonb *esync_key_object(EsyncTracked *t, text *aggregate_id);
@@ -580,16 +675,31 @@ extern bool esync_json_member(const JsonbContainer *object, const char *key, int
 extern void esync_json_element(const JsonbContainer *array, int i, JsonbValue *out);
 extern bool esync_json_equal(const JsonbValue *a, const JsonbValue *b, bool exact);
 extern Jsonb *esync_json_from_value(const JsonbValue *value);
+extern void esync_json_keep(JsonbValue *value, MemoryContext cxt);
 
 /* JSON pointers of one token */
 extern char *esync_pointer_escape(const char *name);
 extern int	esync_pointer_token(const char *path, int pathlen, char *token);
+
+/* ---- meta.c: what an event's meta tells */
+typedef struct EsyncExtra		/* one more member of it */
+{
+	const char *key;
+	JsonbValue	value;
+} EsyncExtra;
+extern void esync_meta_time(TimestampTz at, JsonbValue *out);
+extern void esync_meta_int(int64 i, JsonbValue *out);
+extern void esync_meta_link(text *key, int64 version, JsonbValue *out);
+extern Jsonb *esync_meta_with(Jsonb *meta, const EsyncExtra *extras, int nextras);
 
 /* ---- store.c: the only writer */
 extern void esync_store_init(void);
 extern void esync_store_close_all(void);
 extern EsyncLeaf *esync_store_open(EsyncTracked *t, MemoryContext cxt, EsyncLeaf **keep);
 extern void esync_store_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head);
+/* has the next such call of this command give the same, where the row is locked */
+extern void esync_store_keep_head(EsyncLeaf *leaf, const text *aggregate_id,
+								  const EsyncHead *head);
 extern int64 esync_store_next_id(EsyncTracked *t);
 extern void esync_store_put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e);
 /* a first event without a probe for the head: false if the aggregate has one already */
@@ -673,15 +783,21 @@ extern void esync_stream_each_back(EsyncTracked *t, const EsyncBounds *bounds, S
 								   MemoryContext cxt, EsyncEventCallback event,
 								   EsyncEndCallback end, void *arg);
 
+/* the last events up to the one at which `stop` returns true, as a list of copies */
+extern EsyncEvents *esync_stream_since(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
+									   EsyncEventCallback stop, void *arg);
+
 /* has an aggregate any event?  One reader for many questions */
 typedef struct EsyncLookup EsyncLookup;
 extern EsyncLookup *esync_stream_lookup_begin(EsyncTracked *t, Snapshot snapshot);
 extern bool esync_stream_lookup(EsyncLookup *lookup, text *aggregate_id);
 extern void esync_stream_lookup_end(EsyncLookup *lookup);
 
-/* ---- merge.c: registers and fold */
+/* ---- fold.c: registers and fold */
 extern void esync_fold_init(EsyncFold *fold, const EsyncField *fields, int nfields,
 							int tombstone_field);
+/* the same for the table of another fold, which must live as long */
+extern void esync_fold_init_like(EsyncFold *fold, const EsyncFold *other);
 extern void esync_fold_add(EsyncFold *fold, EsyncEvent *event, int index);
 /* the row that the registers say; masked columns only with_masked (as "***"); NULL when gone */
 extern Jsonb *esync_fold_state(EsyncFold *fold, bool with_masked);
@@ -690,12 +806,19 @@ extern Jsonb *esync_fold_state_at(EsyncFold *fold, int64 event_id);
 extern int	esync_stamp_cmp(const EsyncStamp *a, const EsyncStamp *b);
 extern EsyncStamp esync_event_stamp(const EsyncEvent *event);
 
+/* what a Resolved decides of the row as a whole: 1 it lives, -1 it is deleted, 0 nothing */
+extern int	esync_event_life(const EsyncEvent *event);
+
 /* from now on the fold copies what it keeps into cxt; events may go after each call */
 extern void esync_fold_keep(EsyncFold *fold, MemoryContext cxt);
 /* empties a fold for another aggregate of the same table; keeps what init prepared */
 extern void esync_fold_reset(EsyncFold *fold);
-/* the value of one field now (fill or null where never set); false: it has no register */
+/* the value of one field now (fill or null where never set); false: it has no register.
+ * Good until the next event is added.  Of a column that is edited inside the register alone
+ * knows no more than the last whole set. */
 extern bool esync_fold_value(const EsyncFold *fold, int field, JsonbValue *value);
+/* was the field ever set, as a whole or inside */
+extern bool esync_fold_is_set(const EsyncFold *fold, int field);
 /* the same of a last_modified column; buffer (MAXDATELEN + 1) may come to hold the value */
 extern void esync_fold_stamp_value(const EsyncFold *fold, int field, char *buffer,
 								   JsonbValue *value);
@@ -717,12 +840,50 @@ extern EsyncFold *esync_folds_of(EsyncFolds *folds, const text *aggregate_id);
 extern Jsonb *esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
 							   bool whole, bool *deleted);
 
+/* ---- sqlmerge.c: plain SQL with a base */
+extern void esync_sqlmerge_init(void);
+/* may this row be written on the context's base?  It is spent with the statement then */
+extern bool esync_sqlmerge_take_base(EsyncTracked *t, const EsyncContext *context);
+extern bool esync_sqlmerge_base_is_spent(void);
+extern void esync_sqlmerge_spend_base(void);
+
+/* ---- plans.c: prepared statements, kept for the session */
+extern SPIPlanPtr esync_plan(const char *query, int nargs, Oid *types);
+
+/* ---- apply.c: the only writer of users' tables */
+/* locks the row of an edit to come, as the caller, if the caller may write it and there is one */
+extern void esync_apply_lock(EsyncTracked *t, text *aggregate_id, Datum *key);
+/*
+ * Merges one edit into its row, as the caller: events, table and ledger.  What
+ * is wrong with the edit itself is a code in the outcome, and nothing was
+ * written; whatever PostgreSQL finds (constraints, rights, triggers) is raised.
+ * Memory: the current context.  Deferred constraints are the caller's business.
+ */
+extern void esync_apply(EsyncTracked *t, text *aggregate_id, Datum *key, const EsyncEdit *edit,
+						EsyncOutcome *outcome);
+
+/* ---- conflict.c: the ledger */
+/*
+ * Brings the ledger up to date with an event about to be written (its
+ * event_id and version are set): opens, changes or closes one row a clash.
+ * The caller holds the row's lock.  True: the aggregate has an open conflict
+ * after it.
+ */
+extern bool esync_ledger_note(EsyncTracked *t, const EsyncEvent *event, List *clashes);
+
+/* ---- answer.c: a time as a JSON string, ISO 8601 in UTC */
+extern void esync_json_time(TimestampTz at, JsonbValue *value);
+/* the same of all events up to one version */
+extern Jsonb *esync_replay_at(EsyncTracked *t, text *aggregate_id, int64 version,
+							  Snapshot snapshot);
+
 /* ---- row.c: the row as the table has it, as the caller may see it; NULL if there is none */
 extern Jsonb *esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key);
 
 /* ---- rights.c: who may */
 extern void esync_rights_owner(Oid relid);
-/* what the caller may read of t; 42501 if not a single column */
+/* what the caller may read of t; false, or 42501, if not a single column */
+extern bool esync_rights_try(EsyncTracked *t, EsyncRights *rights);
 extern void esync_rights_read(EsyncTracked *t, EsyncRights *rights);
 extern bool esync_rights_field(const EsyncRights *rights, const EsyncField *field);
 /* is there a row with this key that the caller sees (its grants and policies) */

@@ -13,12 +13,13 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "nodes/value.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-#include "history.h"
+#include "conflict.h"
 
 /* how much of a value, and of a line, is shown; in characters */
 #define VALUE_WIDTH		40
@@ -41,6 +42,7 @@ typedef struct Graph
 	EsyncMoments *moments;
 	EsyncBar  **bars;			/* of all events, by event and field */
 	int			nbars;
+	EsyncMarks *marks;			/* what the ledger says of the events */
 	bool		color;
 	int		   *open;			/* a lane: how many events are on it here */
 	int			commits_below;	/* commits that are still to be drawn */
@@ -58,6 +60,8 @@ static void emit(Graph *graph, const char *text);
 static char *describe(Graph *graph, const EsyncMoment *moment);
 static void describe_author(Graph *graph, StringInfo out, int event);
 static void describe_bars(Graph *graph, StringInfo out, int event);
+static void describe_marks(Graph *graph, StringInfo out, int event, EsyncVerdict verdict,
+						   const char *label);
 
 /* For qsort: by event, then by field in column order. */
 static int
@@ -87,6 +91,7 @@ graph_begin(Graph *graph, EsyncReading *reading, bool color, ReturnSetInfo *rsin
 	for (int i = 0; i < bars->n; i++)
 		graph->bars[i] = &bars->bar[i];
 	qsort(graph->bars, bars->n, sizeof(EsyncBar *), compare_bars);
+	graph->marks = esync_ledger_marks(reading);
 
 	graph->width = 2 * graph->moments->nlanes - 1;
 	graph->cell = palloc(graph->width + 1);
@@ -365,7 +370,11 @@ describe(Graph *graph, const EsyncMoment *moment)
 							   moment->kind == ESYNC_MOMENT_BRANCH ? "  branch" : "  submit");
 	describe_author(graph, &out, moment->event);
 	if (moment->kind == ESYNC_MOMENT_COMMIT)
+	{
 		describe_bars(graph, &out, moment->event);
+		describe_marks(graph, &out, moment->event, ESYNC_VERDICT_CONFLICT, "conflict");
+		describe_marks(graph, &out, moment->event, ESYNC_VERDICT_LOST, "lost");
+	}
 	return out.data;
 }
 
@@ -462,4 +471,34 @@ describe_bars(Graph *graph, StringInfo out, int event)
 	}
 	if (more > 0)
 		appendStringInfo(out, ", +%d more", more);
+}
+
+/*
+ * Appends the fields in which an event is in conflict, or lost, as far as the
+ * caller may read them; the row as a whole is named by the kind of conflict.
+ */
+static void
+describe_marks(Graph *graph, StringInfo out, int event, EsyncVerdict verdict, const char *label)
+{
+	const EsyncReading *reading = graph->reading;
+	const EsyncMarks *marks = graph->marks;
+	int64		event_id = reading->events->e[event].event_id;
+	List	   *shown = NIL;
+
+	for (int i = esync_ledger_first(marks, event_id);
+		 i < marks->n && marks->mark[i].event_id == event_id; i++)
+	{
+		const EsyncMark *mark = &marks->mark[i];
+		char	   *name = mark->name ? mark->name : "delete_edit";
+
+		if (mark->verdict != verdict || list_member(shown, makeString(name)) ||
+			!esync_ledger_readable(reading->tracked, &reading->rights, &mark->place))
+			continue;
+		if (shown == NIL)
+			appendStringInfo(out, "  %s: ", label);
+		else
+			appendStringInfoString(out, ", ");
+		append_plain(out, name, strlen(name));
+		shown = lappend(shown, makeString(name));
+	}
 }

@@ -4,7 +4,7 @@
  * A field's track is read in effective order, a row's events in commit order.
  * Functions run as their caller: what it may not read of the tracked table
  * it does not get here either.  Everything lives in the caller's context,
- * which the executor resets; values point into the events.
+ * which the executor resets; values point into the events, or were made there.
  */
 #include "postgres.h"
 
@@ -16,7 +16,8 @@
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
-#include "history.h"
+#include "conflict.h"
+#include "paths.h"
 
 /* a path longer than this names no column, however it is escaped */
 #define PATH_MAX_LEN	(2 * NAMEDATALEN + 1)
@@ -230,9 +231,19 @@ set_masked(JsonbValue *value)
 	value->val.string.len = strlen(ESYNC_MASK);
 }
 
+/* Has the event at hand a bar of this field already? */
+static bool
+has_bar(const BarWalk *walk, int index, int field)
+{
+	int			bar = walk->tracks[field].bar;
+
+	return bar >= 0 && walk->bars->bar[bar].event == index;
+}
+
 /*
  * Takes one value that an event has for a field.  Where a row got another
- * key, only what differs from before is an edit.
+ * key, only what differs from before is an edit.  Several edits of one event
+ * inside of a column are one bar.
  */
 static void
 walk_value(BarWalk *walk, int index, int field, const JsonbValue *value)
@@ -251,6 +262,11 @@ walk_value(BarWalk *walk, int index, int field, const JsonbValue *value)
 		set_masked(&track->value);
 	if (moved && has_previous && esync_json_equal(&track->value, &previous, true))
 		return;
+	if (has_bar(walk, index, field))
+	{
+		walk->bars->bar[track->bar].value = track->value;
+		return;
+	}
 
 	bar = add_bar(walk->bars, field, index, &track->bar);
 	bar->has_value = true;
@@ -306,40 +322,54 @@ walk_payload(BarWalk *walk, int index)
 	}
 }
 
-/* The field that an operation of a patch sets, and to what; -1 if it shows in no track. */
+/* The field that an operation of a patch sets; -1 if it shows in no track. */
 static int
-op_field(const BarWalk *walk, const EsyncEvent *event, const JsonbValue *op,
-		 JsonbValue *value)
+op_field(const BarWalk *walk, const EsyncEvent *event, const JsonbValue *value, EsyncPathOp *op)
 {
 	char		token[PATH_MAX_LEN];
-	JsonbValue	path;
 	int			len;
 
-	if (op->type != jbvBinary ||
-		!esync_json_member(op->val.binary.data, "path", 4, &path) ||
-		path.type != jbvString || path.val.string.len > PATH_MAX_LEN)
+	if (!esync_paths_read(value, op) || op->columnlen > PATH_MAX_LEN)
 		return -1;
-	if (!esync_json_member(op->val.binary.data, "value", 5, value))
-		value->type = jbvNull;
-	len = esync_pointer_token(path.val.string.val, path.val.string.len, token);
+	len = esync_pointer_token(op->path, op->columnlen, token);
 	return len < 0 ? -1 : shown_field(walk, token, len, event->event_id);
 }
 
-/* Takes the operations of a patch: each sets the column that its path names. */
+/* The column after an edit inside of it, which is made of what its track holds. */
+static void
+edit_inside(const BarWalk *walk, int field, EsyncPathOp *op)
+{
+	const EsyncField *f = &walk->reading->tracked->fields[field];
+	JsonbValue	before = {.type = jbvNull};
+
+	if (walk->tracks[field].known)
+		before = walk->tracks[field].value;
+	else if (f->fill != NULL)
+		esync_json_root(f->fill, &before);
+	esync_json_root(esync_paths_apply(&before, op), &op->value);
+}
+
+/*
+ * Takes the operations of a patch: each sets the column that its path names,
+ * or a place inside of it.
+ */
 static void
 walk_patch(BarWalk *walk, int index)
 {
 	const EsyncEvent *event = &walk->reading->events->e[index];
-	JsonbValue	value;
+	EsyncPathOp op;
 	EsyncWalk	ops;
 
 	esync_walk_init(&ops, &event->patch->root);
 	while (esync_walk_next(&ops))
 	{
-		int			field = op_field(walk, event, &ops.value, &value);
+		int			field = op_field(walk, event, &ops.value, &op);
 
-		if (field >= 0)
-			walk_value(walk, index, field, &value);
+		if (field < 0)
+			continue;
+		if (op.columnlen < op.len && !walk->reading->tracked->fields[field].masked)
+			edit_inside(walk, field, &op);
+		walk_value(walk, index, field, &op.value);
 	}
 }
 
@@ -351,7 +381,7 @@ static void
 walk_defaults(BarWalk *walk)
 {
 	EsyncEvent *event = walk->reading->events->e;
-	JsonbValue	value;
+	EsyncPathOp op;
 	EsyncWalk	members;
 	int			field;
 
@@ -372,8 +402,8 @@ walk_defaults(BarWalk *walk)
 	esync_walk_init(&members, &event->patch->root);
 	while (esync_walk_next(&members))
 	{
-		field = op_field(walk, event, &members.value, &value);
-		if (field >= 0)
+		field = op_field(walk, event, &members.value, &op);
+		if (field >= 0 && op.columnlen == op.len)
 			walk->tracks[field].known = false;
 	}
 }
@@ -414,10 +444,13 @@ walk_delete_register(BarWalk *walk, int index)
 		if (!baseline_deleted(event, &deleted))
 			return;
 	}
+	else if (esync_event_life(event) != 0)
+		deleted = esync_event_life(event) < 0;
 	else if (event->type != ESYNC_CREATED && event->type != ESYNC_RESTORED)
 		return;
 
 	gone = deleted && (event->type == ESYNC_BASELINE ? event->payload == NULL :
+					   event->type == ESYNC_RESOLVED ? event->row_xmin == InvalidTransactionId :
 					   esync_json_count(&event->patch->root) == 0);
 	if ((gone || walk->gone) && !(moved && deleted))
 		add_bar(walk->bars, -1, index, &walk->delete_bar);
@@ -436,8 +469,8 @@ walk_delete_register(BarWalk *walk, int index)
  * The field that a caller names: a present column, else the latest of those
  * that are gone.  42703 where there never was one.
  */
-static int
-named_field(const EsyncReading *reading, Name name)
+int
+esync_history_field(const EsyncReading *reading, Name name)
 {
 	const EsyncTracked *t = reading->tracked;
 	int			found = -1;
@@ -464,10 +497,23 @@ named_field(const EsyncReading *reading, Name name)
 }
 
 /* A bar's status, the first that holds. */
-static const char *
-bar_status(const EsyncBar *bar)
+const char *
+esync_history_status(const EsyncReading *reading, const struct EsyncMarks *marks,
+					 const EsyncBar *bar)
 {
-	return bar->current ? "current" : "superseded";
+	if (bar->current)
+		return "current";
+	switch (esync_ledger_verdict(marks, reading->tracked, bar->field,
+								 reading->events->e[bar->event].event_id))
+	{
+		case ESYNC_VERDICT_CONFLICT:
+			return "conflict";
+		case ESYNC_VERDICT_LOST:
+			return "lost";
+		case ESYNC_VERDICT_NONE:
+			break;
+	}
+	return "superseded";
 }
 
 /* For qsort: by field in column order, the row itself last; then newest first. */
@@ -509,7 +555,8 @@ put_text(Datum *value, bool *isnull, const text *string)
 
 /* Returns one row of field_history. */
 static void
-put_bar(ReturnSetInfo *rsinfo, const EsyncReading *reading, const EsyncBar *bar)
+put_bar(ReturnSetInfo *rsinfo, const EsyncReading *reading, const EsyncMarks *marks,
+		const EsyncBar *bar)
 {
 	const EsyncEvent *event = &reading->events->e[bar->event];
 	Datum		values[13];
@@ -534,7 +581,7 @@ put_bar(ReturnSetInfo *rsinfo, const EsyncReading *reading, const EsyncBar *bar)
 	values[9] = TimestampTzGetDatum(event->submit);
 	values[10] = TimestampTzGetDatum(event->commit);
 	values[11] = TimestampTzGetDatum(event->effective);
-	values[12] = CStringGetTextDatum(bar_status(bar));
+	values[12] = CStringGetTextDatum(esync_history_status(reading, marks, bar));
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -546,20 +593,22 @@ field_history_rows(FunctionCallInfo fcinfo, bool key_is_text)
 	EsyncReading reading;
 	EsyncBars  *bars;
 	EsyncBar  **sorted;
+	EsyncMarks *marks;
 	int			field = ESYNC_ALL_FIELDS;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (!esync_history_open(fcinfo, key_is_text, ESYNC_WANT_EDITS, &reading))
 		return (Datum) 0;
 	if (!PG_ARGISNULL(2))
-		field = named_field(&reading, PG_GETARG_NAME(2));
+		field = esync_history_field(&reading, PG_GETARG_NAME(2));
 	if (reading.rls_hidden)
 		return (Datum) 0;
 
 	bars = esync_history_bars(&reading, field);
 	sorted = sorted_bars(bars, field != ESYNC_ALL_FIELDS);
+	marks = esync_ledger_marks(&reading);
 	for (int i = 0; i < bars->n; i++)
-		put_bar(rsinfo, &reading, sorted[i]);
+		put_bar(rsinfo, &reading, marks, sorted[i]);
 	return (Datum) 0;
 }
 

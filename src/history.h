@@ -19,7 +19,8 @@ typedef struct EsyncReading
 
 /*
  * One edit of one field, or, with field -1, a write of the delete register
- * that took or gave back the whole row.  Values point into the events.
+ * that took or gave back the whole row.  Values point into the events, or were
+ * made of edits inside of a column.
  */
 typedef struct EsyncBar
 {
@@ -78,6 +79,12 @@ extern bool esync_history_take(FunctionCallInfo fcinfo, bool key_is_text,
 extern bool esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncWant want,
 							   EsyncReading *reading);
 extern EsyncBars *esync_history_bars(EsyncReading *reading, int field);
+/* the field that a caller names; 42703 where there never was one, 42501 where it may not be read */
+extern int	esync_history_field(const EsyncReading *reading, Name name);
+/* what field_history says of a bar, by the ledger's marks */
+struct EsyncMarks;
+extern const char *esync_history_status(const EsyncReading *reading, const struct EsyncMarks *marks,
+										const EsyncBar *bar);
 extern EsyncMoments *esync_timeline_moments(const EsyncEvents *events);
 
 #endif							/* ESYNC_HISTORY_H */

@@ -632,6 +632,32 @@ esync_json_element(const JsonbContainer *array, int i, JsonbValue *out)
 			   entry_end(array->children[i], start), out);
 }
 
+/* Copies what a value points to into a context. */
+void
+esync_json_keep(JsonbValue *value, MemoryContext cxt)
+{
+	const void *from;
+	void	   *copy;
+	Size		len;
+
+	if (value->type == jbvString)
+		from = value->val.string.val, len = value->val.string.len;
+	else if (value->type == jbvNumeric)
+		from = value->val.numeric, len = VARSIZE_ANY(from);
+	else if (value->type == jbvBinary)
+		from = value->val.binary.data, len = value->val.binary.len;
+	else
+		return;
+	copy = MemoryContextAlloc(cxt, len + 1);
+	memcpy(copy, from, len);
+	if (value->type == jbvString)
+		value->val.string.val = copy;
+	else if (value->type == jbvNumeric)
+		value->val.numeric = copy;
+	else
+		value->val.binary.data = copy;
+}
+
 /* The same number; exact: with the same number of digits after the point too. */
 static bool
 numeric_same(Numeric a, Numeric b, bool exact)

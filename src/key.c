@@ -110,8 +110,8 @@ key_does_not_fit(EsyncTracked *t)
  * The aggregate_id of key columns given as texts; values, if not NULL, takes
  * them as datums.  They are laid where the key shape looks for them.
  */
-static text *
-key_from_texts(EsyncTracked *t, char **texts, Datum *values)
+text *
+esync_key_from_texts(EsyncTracked *t, char **texts, Datum *values)
 {
 	int			natts = 0;
 	Datum	   *datums;
@@ -193,7 +193,7 @@ esync_key_from_text(EsyncTracked *t, text *arg, Datum *values)
 		split_json(t, &DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(string)))->root,
 				   texts);
 	}
-	return key_from_texts(t, texts, values);
+	return esync_key_from_texts(t, texts, values);
 }
 
 /*
@@ -281,7 +281,7 @@ esync_key_from_any(EsyncTracked *t, Datum arg, Oid argtype, Datum *values)
 		texts[0] = datum_text(arg, argtype);
 	else
 		key_does_not_fit(t);
-	return key_from_texts(t, texts, values);
+	return esync_key_from_texts(t, texts, values);
 }
 
 /*

@@ -23,7 +23,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -93,32 +92,6 @@ esync_relation_oid(const char *name)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation \"esync.%s\" does not exist", name)));
 	return relid;
-}
-
-/*
- * Adds a row to one of esync's own tables, with its index entries, as the
- * extension's own act: no privilege is asked.
- */
-void
-esync_side_insert(const char *relname, Datum *values, bool *nulls)
-{
-	Relation	rel = table_open(esync_relation_oid(relname), RowExclusiveLock);
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *rri = makeNode(ResultRelInfo);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
-	int			natts = RelationGetDescr(rel)->natts;
-
-	InitResultRelInfo(rri, rel, 0, NULL, 0);
-	ExecOpenIndices(rri, false);
-	ExecClearTuple(slot);
-	memcpy(slot->tts_values, values, natts * sizeof(Datum));
-	memcpy(slot->tts_isnull, nulls, natts * sizeof(bool));
-	ExecStoreVirtualTuple(slot);
-	ExecSimpleRelationInsert(rri, estate, slot);
-	ExecCloseIndices(rri);
-	ExecDropSingleTupleTableSlot(slot);
-	FreeExecutorState(estate);
-	table_close(rel, NoLock);
 }
 
 /* Relcache callback: the epoch is forgotten with the table that told it. */
@@ -294,6 +267,7 @@ grow(Lineage *lineage, int32 epoch, Oid relid, AttrNumber attnum)
 	}
 	g = &lineage->g[lineage->n++];
 	memset(g, 0, sizeof(Growing));
+	g->field.group = -1;
 	g->epoch = epoch;
 	g->relid = relid;
 	g->attnum = attnum;
@@ -532,6 +506,23 @@ esync_lineage_load(int32 table_id, Oid root, int *nfields, bool *unrecorded, int
 	return fields;
 }
 
+/* Is it that name?  Most differ in their first byte. */
+static inline bool
+is_name(const char *name, const char *other, int len)
+{
+	return len > 0 && name[0] == other[0] && strncmp(name, other, len) == 0 && name[len] == '\0';
+}
+
+/* Is this one of the names that the field has or ever had? */
+bool
+esync_field_bore(const EsyncField *field, const char *name, int namelen)
+{
+	for (int k = 0; k < field->nnames; k++)
+		if (is_name(field->names[k].name, name, namelen))
+			return true;
+	return is_name(field->name, name, namelen);
+}
+
 /*
  * Index of the field that bore the name when event_id was written, -1 if none
  * did; PG_INT64_MAX asks for today's name first, then for the last one borne.
@@ -548,12 +539,11 @@ esync_field_at(const EsyncField *fields, int nfields,
 		const EsyncField *f = &fields[i];
 
 		if (event_id == PG_INT64_MAX && f->attnum != 0 &&
-			strncmp(f->name, name, namelen) == 0 && f->name[namelen] == '\0')
+			is_name(f->name, name, namelen))
 			return i;
 		for (int k = f->nnames - 1; k >= 0; k--)
 			if (f->names[k].from_event <= event_id && f->names[k].from_event > since &&
-				strncmp(f->names[k].name, name, namelen) == 0 &&
-				f->names[k].name[namelen] == '\0')
+				is_name(f->names[k].name, name, namelen))
 			{
 				best = i;
 				since = f->names[k].from_event;

@@ -1,716 +1,582 @@
 /*
- * merge.c: registers and the fold.
+ * merge.c: the rule by which an edit finds its place among others.
  *
- * A register is a field's current winner: the value that bears the greatest
- * stamp (effective, device_id, device_seq, event_id), NULL lowest.  The delete
- * register is one more.  The fold of a set of events is the same in whatever
- * order they are added.
+ * What its author changed is the difference between what the device showed
+ * (base.c) and what was sent.  Its effective time is the corrected submit time, but after all that was seen.
+ * Field by field the greatest stamp shows; edits whose authors had not seen
+ * each other and that differ are contenders of a conflict.  All of it is a
+ * function of the set of events, not of the order in which they arrive.
  *
- * Columns that an author did not name when creating a row are stamped below
- * every edit and below the ground of a Baseline: effective -infinity, no
- * device, and event_id less DEFAULT_SHIFT, so that the later default wins
- * among its like.
- *
- * Calls only PostgreSQL and json.  What fields were called when an event was
- * written is looked up in a hash made at init, by the rule of esync_field_at.
- *
- * Memory: registers and hash in the context current at init.  Register values
- * point into the events, which must live as long as the fold; or are copied
- * there, after esync_fold_keep.
+ * Works on events that the caller has read, and writes nothing.  Memory: the
+ * current context, in which the events must live as well.
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "common/hashfn.h"
-#include "utils/datetime.h"
-#include "utils/json.h"
-#include "utils/memutils.h"
+#include "access/table.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
 
-#include "esync.h"
+#include "merge.h"
+#include "paths.h"
 
-/* event_ids of defaults are less than those of any event by this much */
-#define DEFAULT_SHIFT			(PG_INT64_MAX / 2)
+/* ------------------------------------------------------------------- seen */
 
-/* a name that a field once had, in the hash */
-typedef struct FieldName
+static bool
+same_text(const text *a, const text *b)
 {
-	const char *name;			/* NULL: free */
-	int			len;
-	int			field;
-	uint32		hash;
-	int64		from_event;
-} FieldName;
-
-/* what a fold keeps beside its registers; esync_fold_init makes them one chunk */
-typedef struct FoldPlan
-{
-	FieldName  *names;			/* open addressing */
-	uint32		mask;
-	int			nliving;
-	int		   *living;			/* fields that a state may show, in stored key order */
-	bool		has_stamps;
-	bool		keeps;			/* copies what it keeps, into */
-	MemoryContext keep_cxt;		/* this context: see esync_fold_keep */
-	bool		born;			/* the delete register was ever set */
-	int			row;			/* index of row_event */
-	MemoryContext cxt;
-	EsyncJsonHead heads[2];		/* prepared states, without and with masked columns */
-	EsyncRegister registers[FLEXIBLE_ARRAY_MEMBER];
-} FoldPlan;
-
-static inline FoldPlan *
-plan_of(const EsyncFold *fold)
-{
-	return (FoldPlan *) ((char *) fold->registers - offsetof(FoldPlan, registers));
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
-/* ----------------------------------------------------------------- stamps */
-
-/* Bytewise; NULL sorts lowest. */
-static int
-device_cmp(const text *a, const text *b)
+/* Are both of one device's queue?  A device that is not named has none. */
+static bool
+same_queue(const text *a, int64 a_seq, const text *b, int64 b_seq)
 {
-	int			alen;
-	int			blen;
-	int			c;
-
-	if (a == b)
-		return 0;
-	if (a == NULL || b == NULL)
-		return a == NULL ? -1 : 1;
-	alen = VARSIZE_ANY_EXHDR(a);
-	blen = VARSIZE_ANY_EXHDR(b);
-	c = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), Min(alen, blen));
-	if (c != 0)
-		return c;
-	return alen < blen ? -1 : alen > blen;
+	return a != NULL && b != NULL && a_seq != 0 && b_seq != 0 && same_text(a, b);
 }
 
-/* The order of edits; the greater one shows. */
+/* Had the author of e seen x?  The ground is seen by everyone. */
+bool
+esync_merge_seen(const EsyncContender *e, const EsyncContender *x)
+{
+	return x->version <= e->base_version ||
+		(same_queue(e->device_id, e->device_seq, x->device_id, x->device_seq) &&
+		 x->device_seq < e->device_seq);
+}
+
+/* What seen() and the ledger need of an event. */
+EsyncContender
+esync_merge_contender(const EsyncEvent *e)
+{
+	EsyncContender c = {0};
+
+	c.event_id = e->event_id;
+	c.version = e->version;
+	c.base_version = e->base_version;
+	c.device_seq = e->device_seq;
+	c.type = e->type;
+	if (e->type == ESYNC_RESOLVED && esync_event_life(e) != 0)
+		c.type = esync_event_life(e) > 0 ? ESYNC_RESTORED : ESYNC_DELETED;
+	c.submit = e->submit;
+	c.user_id = e->user_id;
+	c.device_id = e->device_id;
+	return c;
+}
+
+/* What triggers made of an event belongs to it. */
+static const EsyncEvent *
+cause_of(const EsyncMerge *m, const EsyncEvent *e)
+{
+	if ((e->flags & ESYNC_FLAG_DERIVED) && e > m->events->e && e[-1].version == e->version - 1)
+		return e - 1;
+	return e;
+}
+
+/* Is the event the device's own, of before this edit?  With it goes what was derived from it. */
+bool
+esync_merge_own_before(const EsyncMerge *m, const EsyncEvent *e)
+{
+	e = cause_of(m, e);
+	return same_queue(m->edit->device_id, m->edit->device_seq, e->device_id, e->device_seq) &&
+		e->device_seq < m->edit->device_seq;
+}
+
+/* Is the event the device's own, of after this edit, and here before it? */
+bool
+esync_merge_own_after(const EsyncMerge *m, const EsyncEvent *e)
+{
+	e = cause_of(m, e);
+	return same_queue(m->edit->device_id, m->edit->device_seq, e->device_id, e->device_seq) &&
+		e->device_seq > m->edit->device_seq;
+}
+
+/* ------------------------------------------------------------------ folds */
+
+/*
+ * Adds one of the events; the first of a list that does not begin at the
+ * beginning stands for all before it, as if it were the ground.
+ */
+void
+esync_merge_add(EsyncMerge *m, EsyncFold *fold, int i)
+{
+	EsyncEvent	ground;
+
+	if (i > 0 || !m->grounded)
+	{
+		esync_fold_add(fold, &m->events->e[i], i);
+		return;
+	}
+	ground = m->events->e[0];
+	ground.type = ESYNC_BASELINE;
+	ground.effective = DT_NOBEGIN;
+	ground.flags &= ~ESYNC_FLAG_DRIFT;
+	ground.meta = NULL;
+	ground.patch = m->nothing;
+	esync_fold_add(fold, &ground, i);
+}
+
+/* A fold of the first n events. */
+EsyncFold *
+esync_merge_fold(EsyncMerge *m, int n)
+{
+	EsyncFold  *fold = palloc(sizeof(EsyncFold));
+
+	if (m->shown)
+		esync_fold_init_like(fold, m->shown);
+	else
+		esync_fold_init(fold, m->t->fields, m->t->nfields, m->t->tombstone_field);
+	for (int i = 0; i < n; i++)
+		esync_merge_add(m, fold, i);
+	return fold;
+}
+
+/* ---------------------------------------------------------------- changes */
+
+/* Sets what is wrong with the edit. */
+bool
+esync_merge_reject(EsyncMerge *m, const char *code, char *message)
+{
+	m->code = code;
+	m->message = message;
+	return false;
+}
+
+
+/* Has the field a value that an author may set? */
+bool
+esync_merge_takes(const EsyncField *f)
+{
+	return !f->excluded && !f->stamp;
+}
+
+/*
+ * The field that a name in an edit means: what bore it at the base, else now,
+ * else ever; -1: nothing did.
+ */
 int
-esync_stamp_cmp(const EsyncStamp *a, const EsyncStamp *b)
+esync_merge_field(const EsyncMerge *m, const char *name, int len)
 {
-	int			c;
+	const EsyncTracked *t = m->t;
+	int			i = esync_field_at(t->fields, t->nfields, name, len, m->names_at);
 
-	if (a->effective != b->effective)
-		return a->effective < b->effective ? -1 : 1;
-	c = device_cmp(a->device_id, b->device_id);
-	if (c != 0)
-		return c;
-	if (a->device_seq != b->device_seq)
-		return a->device_seq < b->device_seq ? -1 : 1;
-	if (a->event_id != b->event_id)
-		return a->event_id < b->event_id ? -1 : 1;
-	return 0;
+	if (i < 0)
+		i = esync_field_at(t->fields, t->nfields, name, len, PG_INT64_MAX);
+	for (int k = 0; i < 0 && k < t->nfields; k++)
+		if (esync_field_bore(&t->fields[k], name, len))
+			i = k;
+	return i;
 }
 
-/* The stamp that an event gives to its edits. */
-EsyncStamp
-esync_event_stamp(const EsyncEvent *event)
+/* Index in the row shape of a living field; -1: it has no place there. */
+int
+esync_merge_shape(const EsyncTracked *t, int field)
 {
-	EsyncStamp	stamp = {event->effective, event->device_id, event->device_seq,
-	event->event_id};
-
-	return stamp;
+	for (int i = 0; i < t->ncolumns; i++)
+		if (t->columns[i].field == field)
+			return t->columns[i].shape;
+	return -1;
 }
 
-/* The stamp of a value that nobody chose. */
-static EsyncStamp
-default_stamp(const EsyncEvent *event)
-{
-	EsyncStamp	stamp = {DT_NOBEGIN, NULL, 0, event->event_id - DEFAULT_SHIFT};
-
-	return stamp;
-}
-
-/* ------------------------------------------------------------------ fields */
-
-/* Puts one name of a field into the hash; equal names stand there side by side. */
-static void
-add_name(FoldPlan *plan, int field, const EsyncName *name)
-{
-	int			len = strlen(name->name);
-	uint32		hash = hash_bytes((const unsigned char *) name->name, len);
-	uint32		slot = hash & plan->mask;
-
-	while (plan->names[slot].name != NULL)
-		slot = (slot + 1) & plan->mask;
-	plan->names[slot].name = name->name;
-	plan->names[slot].len = len;
-	plan->names[slot].field = field;
-	plan->names[slot].hash = hash;
-	plan->names[slot].from_event = name->from_event;
-}
-
-/* The field that bore the name when the event was written; -1: none. */
-static int
-field_at(const FoldPlan *plan, const char *name, int len, int64 event_id)
-{
-	uint32		hash = hash_bytes((const unsigned char *) name, len);
-	const FieldName *best = NULL;
-
-	for (uint32 slot = hash & plan->mask; plan->names[slot].name != NULL;
-		 slot = (slot + 1) & plan->mask)
-	{
-		const FieldName *n = &plan->names[slot];
-
-		if (n->hash == hash && n->len == len && n->from_event <= event_id &&
-			(best == NULL || n->from_event > best->from_event) &&
-			memcmp(n->name, name, len) == 0)
-			best = n;
-	}
-	return best ? best->field : -1;
-}
-
-/* The name that a field bore when the event was written; NULL: it was not there. */
-static const char *
-name_at(const EsyncField *field, int64 event_id)
-{
-	for (int k = field->nnames - 1; k >= 0; k--)
-	{
-		if (field->names[k].from_event <= event_id)
-			return field->names[k].name;
-	}
-	return NULL;
-}
-
-static int
-living_cmp(const void *a, const void *b, void *fields)
-{
-	const char *x = ((const EsyncField *) fields)[*(const int *) a].name;
-	const char *y = ((const EsyncField *) fields)[*(const int *) b].name;
-
-	return esync_key_cmp(x, strlen(x), y, strlen(y));
-}
-
-static inline bool
-has_register(const EsyncField *field)
-{
-	return !field->excluded && !field->masked && !field->stamp;
-}
-
-/* Fills the hash, and lists the fields that a state shows. */
-static void
-prepare(EsyncFold *fold, FoldPlan *plan)
-{
-	int			n = 0;
-	uint32		size = 16;
-
-	for (int i = 0; i < fold->nfields; i++)
-		n += fold->fields[i].nnames;
-	while (size < 2 * n)
-		size *= 2;
-	plan->names = palloc0(size * sizeof(FieldName));
-	plan->mask = size - 1;
-	plan->living = palloc(fold->nfields * sizeof(int) + 1);
-	for (int i = 0; i < fold->nfields; i++)
-	{
-		const EsyncField *field = &fold->fields[i];
-
-		for (int k = 0; k < field->nnames; k++)
-			add_name(plan, i, &field->names[k]);
-		if (field->attnum != 0 && !field->excluded)
-		{
-			plan->living[plan->nliving++] = i;
-			plan->has_stamps |= field->stamp;
-		}
-	}
-	qsort_arg(plan->living, plan->nliving, sizeof(int), living_cmp,
-			  unconstify(EsyncField *, fold->fields));
-}
-
-/*
- * Prepares a fold for events of a table with these fields, which must live as
- * long as it.  tombstone_field -1: the table has no tombstone.
- */
-void
-esync_fold_init(EsyncFold *fold, const EsyncField *fields, int nfields, int tombstone_field)
-{
-	FoldPlan   *plan = palloc0(offsetof(FoldPlan, registers) +
-							   (nfields + 1) * sizeof(EsyncRegister));
-
-	memset(fold, 0, sizeof(*fold));
-	fold->fields = fields;
-	fold->nfields = nfields;
-	fold->tombstone_field = tombstone_field;
-	fold->registers = plan->registers;
-	plan->cxt = CurrentMemoryContext;
-	prepare(fold, plan);
-	esync_fold_reset(fold);
-}
-
-/* Forgets all events; what init prepared stays. */
-void
-esync_fold_reset(EsyncFold *fold)
-{
-	FoldPlan   *plan = plan_of(fold);
-
-	for (int i = 0; i < fold->nfields; i++)
-		fold->registers[i].event = -1;
-	fold->known = false;
-	fold->deleted = false;
-	fold->gone = false;
-	memset(&fold->deleted_stamp, 0, sizeof(EsyncStamp));
-	fold->row_version = 0;
-	fold->row_event = NULL;
-	plan->born = false;
-	plan->row = -1;
-}
-
-/*
- * Has the fold copy what it keeps into a context, so that events need not
- * outlive their adding.  The context may be reset together with the fold.
- */
-void
-esync_fold_keep(EsyncFold *fold, MemoryContext cxt)
-{
-	plan_of(fold)->keeps = true;
-	plan_of(fold)->keep_cxt = cxt;
-}
-
-/* Makes what a value points to the fold's own. */
-static void
-keep_value(const FoldPlan *plan, JsonbValue *value)
-{
-	const void *from;
-	void	   *copy;
-	Size		len;
-
-	if (value->type == jbvString)
-		from = value->val.string.val, len = value->val.string.len;
-	else if (value->type == jbvNumeric)
-		from = value->val.numeric, len = VARSIZE_ANY(from);
-	else if (value->type == jbvBinary)
-		from = value->val.binary.data, len = value->val.binary.len;
-	else
-		return;
-	copy = MemoryContextAlloc(plan->keep_cxt, len + 1);
-	memcpy(copy, from, len);
-	if (value->type == jbvString)
-		value->val.string.val = copy;
-	else if (value->type == jbvNumeric)
-		value->val.numeric = copy;
-	else
-		value->val.binary.data = copy;
-}
-
-/* The event as far as last_modified columns need it, as the fold's own. */
-static EsyncEvent *
-keep_event(const FoldPlan *plan, EsyncEvent *event)
-{
-	MemoryContext old = MemoryContextSwitchTo(plan->keep_cxt);
-	EsyncEvent *copy = palloc(sizeof(EsyncEvent));
-
-	*copy = *event;
-	copy->patch = copy->meta = NULL;
-	if (plan->has_stamps && event->payload != NULL)
-		copy->payload = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(event->payload));
-	else
-		copy->payload = NULL;
-	MemoryContextSwitchTo(old);
-	return copy;
-}
-
-/* ------------------------------------------------------------------ edits */
-
-/* An edit of one field: it shows if its stamp is the greatest so far. */
-static void
-set_register(EsyncFold *fold, int field, int index, const EsyncStamp *stamp,
-			 const JsonbValue *value)
-{
-	EsyncRegister *reg = &fold->registers[field];
-
-	if (!has_register(&fold->fields[field]))
-		return;
-	if (reg->event >= 0 && esync_stamp_cmp(stamp, &reg->stamp) <= 0)
-		return;
-	reg->event = index;
-	reg->stamp = *stamp;
-	reg->value = *value;
-	if (plan_of(fold)->keeps)
-		keep_value(plan_of(fold), &reg->value);
-}
-
-/* The same for the delete register; gone: there is no row either. */
-static void
-set_deleted(EsyncFold *fold, const EsyncStamp *stamp, bool deleted, bool gone)
-{
-	FoldPlan   *plan = plan_of(fold);
-
-	if (plan->born && esync_stamp_cmp(stamp, &fold->deleted_stamp) <= 0)
-		return;
-	plan->born = true;
-	fold->deleted_stamp = *stamp;
-	fold->deleted = deleted;
-	fold->gone = gone;
-}
-
-/* Every member of a payload is an edit with that stamp; returns the tombstone's. */
+/* Equality of two values of a column's type by that type's own =; false where it has none. */
 static bool
-add_members(EsyncFold *fold, const EsyncEvent *event, Jsonb *payload, int index,
-			const EsyncStamp *stamp)
+equal_by_type(const EsyncField *f, Datum a, Datum b)
 {
-	FoldPlan   *plan = plan_of(fold);
-	bool		deleted = false;
-	EsyncWalk	walk;
+	TypeCacheEntry *type = lookup_type_cache(f->typid, TYPECACHE_EQ_OPR_FINFO);
+	Oid			collation = type->typcollation;
 
-	esync_walk_init(&walk, &payload->root);
-	while (esync_walk_next(&walk))
-	{
-		int			field = field_at(plan, walk.key, walk.keylen, event->event_id);
-
-		if (field < 0)
-			continue;
-		if (field == fold->tombstone_field)
-			deleted = walk.value.type != jbvNull;
-		set_register(fold, field, index, stamp, &walk.value);
-	}
-	return deleted;
-}
-
-/*
- * Path and value of one operation that sets something; false for any other.
- * A removed member is one that is null.
- */
-static bool
-read_op(const JsonbValue *op, JsonbValue *path, JsonbValue *value)
-{
-	bool		sets = false;
-	EsyncWalk	walk;
-
-	if (op->type != jbvBinary)
+	if (!OidIsValid(type->eq_opr_finfo.fn_oid))
 		return false;
-	path->type = jbvNull;
-	value->type = jbvNull;
-	esync_walk_init(&walk, op->val.binary.data);
-	while (esync_walk_next(&walk))
-	{
-		if (walk.keylen == 2 && walk.value.type == jbvString)
-			sets = (walk.value.val.string.len == 7 &&
-					memcmp(walk.value.val.string.val, "replace", 7) == 0) ||
-				(walk.value.val.string.len == 3 &&
-				 memcmp(walk.value.val.string.val, "add", 3) == 0) ||
-				(walk.value.val.string.len == 6 &&
-				 memcmp(walk.value.val.string.val, "remove", 6) == 0);
-		else if (walk.keylen == 4 && memcmp(walk.key, "path", 4) == 0)
-			*path = walk.value;
-		else if (walk.keylen == 5 && memcmp(walk.key, "value", 5) == 0)
-			*value = walk.value;
-	}
-	return sets && path->type == jbvString;
-}
-
-/* The field that a path names; -1: none, or something inside of a column. */
-static int
-field_of_path(const FoldPlan *plan, const JsonbValue *path, int64 event_id)
-{
-	const char *s = path->val.string.val;
-	int			len = path->val.string.len;
-	char		name[2 * NAMEDATALEN];
-
-	if (len < 1 || len > sizeof(name))
-		return -1;
-	if (s[0] == '/' && memchr(s + 1, '~', len - 1) == NULL &&
-		memchr(s + 1, '/', len - 1) == NULL)
-		return field_at(plan, s + 1, len - 1, event_id);
-	len = esync_pointer_token(s, len, name);
-	return len < 0 ? -1 : field_at(plan, name, len, event_id);
-}
-
-/* Every operation of the patch is an edit; one on the tombstone column deletes or restores. */
-static void
-add_ops(EsyncFold *fold, const EsyncEvent *event, int index, const EsyncStamp *stamp)
-{
-	FoldPlan   *plan = plan_of(fold);
-	JsonbValue	path;
-	JsonbValue	value;
-	EsyncWalk	walk;
-
-	esync_walk_init(&walk, &event->patch->root);
-	while (esync_walk_next(&walk))
-	{
-		int			field;
-
-		if (!read_op(&walk.value, &path, &value))
-			continue;
-		field = field_of_path(plan, &path, event->event_id);
-		if (field < 0)
-			continue;
-		set_register(fold, field, index, stamp, &value);
-		if (field == fold->tombstone_field)
-			set_deleted(fold, stamp, value.type != jbvNull, false);
-	}
-}
-
-/* The whole row, or with operations: these, and defaults for the rest of the row. */
-static void
-add_whole(EsyncFold *fold, EsyncEvent *event, int index, const EsyncStamp *stamp)
-{
-	Jsonb	   *payload = esync_event_payload(event);
-	bool		named = esync_json_count(&event->patch->root) > 0;
-	EsyncStamp	unnamed = default_stamp(event);
-	bool		deleted = false;
-
-	if (payload != NULL)
-		deleted = add_members(fold, event, payload, index, named ? &unnamed : stamp);
-	set_deleted(fold, stamp, deleted, false);
-	add_ops(fold, event, index, stamp);
-}
-
-/* What was found to differ, and whether the row was found there or gone. */
-static void
-add_drift(EsyncFold *fold, EsyncEvent *event, int index, const EsyncStamp *stamp)
-{
-	JsonbValue	deleted;
-
-	if (event->meta != NULL && esync_json_member(&event->meta->root, "deleted", 7, &deleted) &&
-		deleted.type == jbvBool)
-		set_deleted(fold, stamp, deleted.val.boolean,
-					deleted.val.boolean && event->payload == NULL);
-	add_ops(fold, event, index, stamp);
-}
-
-static bool
-is_hard_delete(const EsyncEvent *event)
-{
-	return event->type == ESYNC_DELETED && esync_json_count(&event->patch->root) == 0;
-}
-
-/* Remembers the event of the highest version that left a row. */
-static void
-note_row(EsyncFold *fold, EsyncEvent *event, int index)
-{
-	FoldPlan   *plan = plan_of(fold);
-	bool		found_gone = event->type == ESYNC_BASELINE && event->payload == NULL;
-
-	if ((event->flags & ESYNC_FLAG_NO_ROW) || is_hard_delete(event) || found_gone ||
-		index < plan->row)
-		return;
-	plan->row = index;
-	fold->row_event = plan->keeps ? keep_event(plan, event) : event;
-	fold->row_version = event->version;
+	return DatumGetBool(FunctionCall2Coll(&type->eq_opr_finfo, collation, a, b));
 }
 
 /*
- * Adds one event; index is its place by version, as in EsyncEvents, and goes
- * into the registers that it wins.  Any order of adding gives the same fold.
- */
-void
-esync_fold_add(EsyncFold *fold, EsyncEvent *event, int index)
-{
-	EsyncStamp	stamp = esync_event_stamp(event);
-
-	fold->known = true;
-	note_row(fold, event, index);
-	switch (event->type)
-	{
-		case ESYNC_CREATED:
-			add_whole(fold, event, index, &stamp);
-			break;
-		case ESYNC_BASELINE:
-			if (event->flags & ESYNC_FLAG_DRIFT)
-				add_drift(fold, event, index, &stamp);
-			else
-				add_whole(fold, event, index, &stamp);
-			break;
-		case ESYNC_DELETED:
-			if ((event->flags & ESYNC_FLAG_FOLLOWED) && (event->flags & ESYNC_FLAG_MOVED))
-				break;
-			set_deleted(fold, &stamp, true, is_hard_delete(event));
-			add_ops(fold, event, index, &stamp);
-			break;
-		case ESYNC_RESTORED:
-			set_deleted(fold, &stamp, false, false);
-			add_ops(fold, event, index, &stamp);
-			break;
-		case ESYNC_UPDATED:
-		case ESYNC_RESOLVED:
-			add_ops(fold, event, index, &stamp);
-			break;
-	}
-}
-
-/* ------------------------------------------------------------------ state */
-
-/*
- * What one field holds: its register, else its fill, else null.  False where
- * it has no register (excluded, masked, kept by last_modified).
+ * Is the value that was sent the same as the one that was shown, to the
+ * column's type?  Brings the sent value into the form that a row has, where it
+ * is another one.  What does not fit the type is an error, 22xxx.
  */
 bool
-esync_fold_value(const EsyncFold *fold, int field, JsonbValue *value)
+esync_merge_equal(const EsyncMerge *m, int field, const JsonbValue *shown, JsonbValue *sent)
 {
-	const EsyncField *f = &fold->fields[field];
+	const EsyncField *f = &m->t->fields[field];
+	int			shape = esync_merge_shape(m->t, field);
+	Datum		value;
+	Datum		before;
+	bool		isnull;
+	bool		was_null;
 
-	if (!has_register(f))
+	if (esync_json_equal(shown, sent, false) || shape < 0)
+		return esync_json_equal(shown, sent, false);
+	esync_decode_value(m->t->row, shape, sent, &value, &isnull);
+	esync_encode_value(m->t->row, shape, value, isnull, sent);
+	if (isnull || shown->type == jbvNull)
+		return isnull && shown->type == jbvNull;
+	if (esync_json_equal(shown, sent, false))
+		return true;
+	esync_decode_value(m->t->row, shape, shown, &before, &was_null);
+	return !was_null && equal_by_type(f, before, value);
+}
+
+/* A change, with room for it; or the one that is there. */
+static EsyncChange *
+change_of(EsyncMerge *m, int field)
+{
+	EsyncChange *c;
+
+	for (int i = 0; i < m->nchanges; i++)
+		if (m->changes[i].field == field)
+			return &m->changes[i];
+	c = &m->changes[m->nchanges++];
+	memset(c, 0, sizeof(EsyncChange));
+	c->field = field;
+	return c;
+}
+
+/* Had the author a value of the field before the eyes, null or not? */
+static bool
+is_shown(const EsyncMerge *m, int field)
+{
+	return m->shown->known && (m->nseen > 0 || esync_fold_is_set(m->shown, field));
+}
+
+/* What the author had before the eyes in a field; false: nothing at all. */
+static bool
+shown_value(EsyncMerge *m, int field, JsonbValue *value)
+{
+	const EsyncField *f = &m->t->fields[field];
+
+	value->type = jbvNull;
+	if (m->edit->base)
+	{
+		EsyncWalk	walk;
+
+		esync_walk_init(&walk, &m->edit->base->root);
+		while (esync_walk_next(&walk))
+			if (esync_field_bore(f, walk.key, walk.keylen) &&
+				esync_merge_field(m, walk.key, walk.keylen) == field)
+			{
+				JsonbValue	null = {.type = jbvNull};
+
+				*value = walk.value;
+				if (f->attnum != 0)
+					(void) esync_merge_equal(m, field, &null, value);
+				return true;
+			}
+	}
+	if (!is_shown(m, field))
 		return false;
-	if (fold->registers[field].event >= 0)
-		*value = fold->registers[field].value;
-	else if (f->fill != NULL)
-		esync_json_root(f->fill, value);
-	else
+	if (!esync_fold_value(m->shown, field, value))
 		value->type = jbvNull;
 	return true;
 }
 
-/* Is there a row, by the events added? */
+/*
+ * A value that was sent for a column whose values nobody records: an edit if
+ * the row holds another now, unless somebody set it whom the author had not seen.
+ */
+static bool
+masked_differs(EsyncMerge *m, int field, const JsonbValue *sent)
+{
+	const char *name = m->t->fields[field].name;
+	JsonbValue	now = {.type = jbvNull};
+	JsonbValue	value = *sent;	/* the row's own form of it would be the mask */
+
+	if (sent->type == jbvString && sent->val.string.len == strlen(ESYNC_MASK) &&
+		memcmp(sent->val.string.val, ESYNC_MASK, sent->val.string.len) == 0)
+		return false;
+	if (m->masked && esync_json_member(&m->masked->root, name, strlen(name), &now) &&
+		esync_merge_equal(m, field, &now, &value))
+		return false;
+	if (m->edit->set)
+		return true;
+	for (int i = m->nseen; i < m->events->n; i++)
+		if (esync_merge_sets(m, i, field, NULL))
+			return false;
+	return true;
+}
+
+/* Is the field part of the key? */
 bool
-esync_fold_has_row(const EsyncFold *fold)
+esync_merge_is_key(const EsyncTracked *t, int field)
 {
-	return plan_of(fold)->born && !fold->gone;
+	for (int k = 0; k < t->nkeys; k++)
+		if (t->keyfields[k] == field)
+			return true;
+	return false;
 }
 
-/* A last_modified column, of the last event that left a row: as stored, or when that was. */
-void
-esync_fold_stamp_value(const EsyncFold *fold, int field, char *buffer, JsonbValue *value)
+/*
+ * An edit of a column that was dropped since stays in patch and history; but in
+ * meta alone where its name now means another column.
+ */
+static bool
+takes_dropped(EsyncMerge *m, int field, const EsyncWalk *walk)
 {
-	EsyncEvent *event = fold->row_event;
-	const char *name;
-	Jsonb	   *payload;
-	int			utc = 0;
+	m->ignored = lappend(m->ignored, pnstrdup(walk->key, walk->keylen));
+	if (esync_field_at(m->t->fields, m->t->nfields, walk->key, walk->keylen,
+					   PG_INT64_MAX) == field)
+		return true;
+	if (m->dropped == NULL)
+		m->dropped = palloc((m->t->nfields + 1) * sizeof(EsyncMember));
+	m->dropped[m->ndropped].key = walk->key;
+	m->dropped[m->ndropped].keylen = walk->keylen;
+	m->dropped[m->ndropped++].value = walk->value;
+	return false;
+}
 
-	value->type = jbvNull;
-	if (event == NULL)
-		return;
-	payload = esync_event_payload(event);
-	if (payload != NULL)
+/* Takes one member of a document or of the fields that were sent. */
+static bool
+take_member(EsyncMerge *m, const EsyncWalk *walk, bool creates)
+{
+	int			field = esync_merge_field(m, walk->key, walk->keylen);
+	const EsyncField *f = &m->t->fields[Max(field, 0)];
+	JsonbValue	shown;
+	JsonbValue	sent = walk->value;
+	bool		differs;
+	bool		shows;
+	EsyncChange *c;
+
+	if (field < 0)
+		return esync_merge_reject(m, "unknown_column",
+					  psprintf("column \"%s\" of table \"%s\" never existed",
+							   pnstrdup(walk->key, walk->keylen), m->t->table_name));
+	if (!esync_merge_takes(f))
+		return true;
+	shows = shown_value(m, field, &shown);
+	if (esync_merge_is_key(m->t, field))
 	{
-		name = name_at(&fold->fields[field], event->event_id);
-		if (name != NULL)
-			esync_json_member(&payload->root, name, strlen(name), value);
-		return;
+		if (m->key_at && esync_json_member(&m->key_at->root, f->name, strlen(f->name), &shown) &&
+			!esync_merge_equal(m, field, &shown, &sent))
+			return esync_merge_reject(m, "invalid",
+						  psprintf("column \"%s\" of the document contradicts the key", f->name));
+		if (!creates)
+			return true;
 	}
-	JsonEncodeDateTime(buffer, TimestampTzGetDatum(event->commit), TIMESTAMPTZOID, &utc);
-	value->type = jbvString;
-	value->val.string.val = buffer;
-	value->val.string.len = strlen(buffer);
+	differs = f->masked ? masked_differs(m, field, &sent) :
+		!esync_merge_equal(m, field, &shown, &sent) || !shows;
+	if (!differs && !creates && m->edit->verb != ESYNC_VERB_RESOLVE)
+		return true;
+	if (f->attnum == 0 && !takes_dropped(m, field, walk))
+		return true;
+	c = change_of(m, field);
+	c->value = sent;
+	c->shown = shown;
+	c->name = f->attnum == 0 ? pnstrdup(walk->key, walk->keylen) : f->name;
+	if (!differs)
+	{
+		/* bring it into the form that a row has */
+		JsonbValue	null = {.type = jbvNull};
+
+		if (!f->masked && f->attnum != 0)
+			(void) esync_merge_equal(m, field, &null, &c->value);
+	}
+	return true;
 }
 
-/* Opens the object with all its keys; what that writes is kept for the next time. */
+/* A column's default, computed now; NULL where it has none. */
 static void
-open_state(EsyncFold *fold, EsyncJson *json, bool with_masked)
+default_of(const EsyncMerge *m, int field, JsonbValue *value)
 {
-	FoldPlan   *plan = plan_of(fold);
-	EsyncJsonHead *head = &plan->heads[with_masked];
-	int			n = 0;
+	Relation	rel = table_open(m->t->root, AccessShareLock);
+	Node	   *expr = build_column_default(rel, m->t->fields[field].attnum);
+	EState	   *estate = CreateExecutorState();
+	Datum		datum = (Datum) 0;
+	bool		isnull = true;
 
-	if (head->bytes != NULL)
-	{
-		esync_json_open_head(json, head);
-		return;
-	}
-	for (int i = 0; i < plan->nliving; i++)
-		n += with_masked || !fold->fields[plan->living[i]].masked;
-	esync_json_open_object(json, n);
-	for (int i = 0; i < plan->nliving; i++)
-	{
-		const EsyncField *f = &fold->fields[plan->living[i]];
-
-		if (with_masked || !f->masked)
-			esync_json_key(json, f->name, strlen(f->name));
-	}
-	esync_json_head_make(json, plan->cxt, head);
+	if (expr)
+		datum = ExecEvalExpr(ExecPrepareExpr((Expr *) expr, estate),
+							 GetPerTupleExprContext(estate), &isnull);
+	esync_encode_value(m->t->row, esync_merge_shape(m->t, field), datum, isnull, value);
+	if (value->type == jbvString || value->type == jbvNumeric || value->type == jbvBinary)
+		esync_json_root(esync_json_from_value(value), value);	/* a copy */
+	FreeExecutorState(estate);
+	table_close(rel, NoLock);
 }
 
 /*
- * The row as an object of the living fields under their present names, in the
- * current memory context; NULL where there is none.  Masked columns are left
- * out or shown as ESYNC_MASK.
+ * An event that changes a member of a group names all members, at the values
+ * its author saw; of a row that is made, at their defaults.
  */
-Jsonb *
-esync_fold_state(EsyncFold *fold, bool with_masked)
+static void
+complete_groups(EsyncMerge *m)
 {
-	FoldPlan   *plan = plan_of(fold);
-	char		buffer[MAXDATELEN + 1];
-	EsyncJson	json;
+	int			n = m->nchanges;
 
-	if (!esync_fold_has_row(fold))
-		return NULL;
-	esync_json_init(&json, 64 * (plan->nliving + 1));
-	open_state(fold, &json, with_masked);
-	for (int i = 0; i < plan->nliving; i++)
+	for (int i = 0; i < n; i++)
 	{
-		const EsyncField *f = &fold->fields[plan->living[i]];
-		JsonbValue	value;
+		int			group = m->t->fields[m->changes[i].field].group;
 
-		if (f->masked)
+		for (int k = 0; group >= 0 && k < m->t->groups[group].nfields; k++)
 		{
-			if (with_masked)
-				esync_json_string(&json, ESYNC_MASK, strlen(ESYNC_MASK));
-			continue;
+			int			field = m->t->groups[group].fields[k];
+			int			before = m->nchanges;
+			EsyncChange *c = change_of(m, field);
+
+			if (m->nchanges == before)
+				continue;
+			c->name = m->t->fields[field].name;
+			(void) shown_value(m, field, &c->shown);
+			c->value = c->shown;
+			if (m->creates)
+				default_of(m, field, &c->value);
 		}
-		if (f->stamp)
-			esync_fold_stamp_value(fold, plan->living[i], buffer, &value);
-		else
-			esync_fold_value(fold, plan->living[i], &value);
-		esync_json_value(&json, &value);
 	}
-	esync_json_close(&json);
-	return esync_json_finish(&json);
 }
 
-/*
- * The row as a payload written with that event would have had it: fields that
- * were there then, under their names of then, masked ones as ESYNC_MASK.
- * NULL: no row.  Strings are in the current memory context.
- */
-Jsonb *
-esync_fold_state_at(EsyncFold *fold, int64 event_id)
+static int
+change_cmp(const void *a, const void *b)
 {
-	EsyncMember *members;
-	int			n = 0;
+	return ((const EsyncChange *) a)->field - ((const EsyncChange *) b)->field;
+}
 
-	if (!esync_fold_has_row(fold))
-		return NULL;
-	members = palloc((fold->nfields + 1) * sizeof(EsyncMember));
-	for (int i = 0; i < fold->nfields; i++)
+/* Of a column that is merged path by path, only what differs inside was changed. */
+static void
+split_paths(EsyncMerge *m)
+{
+	for (int i = 0; i < m->nchanges; i++)
 	{
-		const EsyncField *f = &fold->fields[i];
-		const char *name = name_at(f, event_id);
-		EsyncMember *m = &members[n];
+		EsyncChange *c = &m->changes[i];
 
-		if (f->excluded || name == NULL || name[0] == '\0')
+		if (!m->t->fields[c->field].json_merge || m->creates || c->ops != NULL)
 			continue;
-		m->key = name;
-		m->keylen = strlen(name);
-		if (f->masked)
+		c->ops = esync_paths_diff(&c->shown, &c->value, c->name);
+		if (esync_json_count(&c->ops->root) == 0)
+			c->ops = NULL;		/* decided though nothing differs: the whole of it */
+	}
+}
+
+/* Takes the operations of a decision, column by column. */
+static void
+take_ops(EsyncMerge *m)
+{
+	EsyncWalk	walk;
+
+	esync_walk_init(&walk, &m->edit->ops->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncPathOp op;
+		EsyncChange *c;
+		int			field;
+		int			n;
+		EsyncJson	json;
+		EsyncWalk	before;
+
+		if (!esync_paths_read(&walk.value, &op) ||
+			(field = esync_merge_field_of_op(m->t, &op, PG_INT64_MAX)) < 0)
+			continue;
+		c = change_of(m, field);
+		c->name = m->t->fields[field].name;
+		c->shown.type = c->value.type = jbvNull;
+		n = c->ops ? esync_json_count(&c->ops->root) : 0;
+		esync_json_init(&json, 256);
+		esync_json_open_array(&json, n + 1);
+		if (c->ops)
 		{
-			m->value.type = jbvString;
-			m->value.val.string.val = ESYNC_MASK;
-			m->value.val.string.len = strlen(ESYNC_MASK);
+			esync_walk_init(&before, &c->ops->root);
+			while (esync_walk_next(&before))
+				esync_json_value(&json, &before.value);
 		}
-		else if (f->stamp)
-			esync_fold_stamp_value(fold, i, palloc(MAXDATELEN + 1), &m->value);
-		else
-			esync_fold_value(fold, i, &m->value);
-		n++;
+		esync_json_value(&json, &walk.value);
+		esync_json_close(&json);
+		c->ops = esync_json_finish(&json);
 	}
-	return esync_json_object(n, members);
 }
 
-/* ------------------------------------------------------- several aggregates */
+/*
+ * What the author changed.  With `creates` every member that was sent is
+ * named.  False: code and message say what is wrong.
+ */
+bool
+esync_merge_changes(EsyncMerge *m, bool creates)
+{
+	const Jsonb *sent = m->edit->document ? m->edit->document : m->edit->set;
+	EsyncWalk	walk;
+
+	m->creates = creates;
+	m->changes = palloc((m->t->nfields + 1) * sizeof(EsyncChange));
+	m->nchanges = 0;
+	if (m->edit->ops)
+		take_ops(m);
+	if (sent == NULL)
+		return true;
+	esync_walk_init(&walk, &sent->root);
+	while (esync_walk_next(&walk))
+		if (!take_member(m, &walk, creates))
+			return false;
+	complete_groups(m);
+	qsort(m->changes, m->nchanges, sizeof(EsyncChange), change_cmp);
+	split_paths(m);
+	return true;
+}
 
 /*
- * The fold of one aggregate among those of a followed link, made at its first
- * event.  Each key has its own: two rows may have borne one key.
+ * Names every column that the author of a creation left out, at its default:
+ * what had been there was seen deleted.
  */
-EsyncFold *
-esync_folds_of(EsyncFolds *folds, const text *aggregate_id)
+void
+esync_merge_defaults(EsyncMerge *m)
 {
-	EsyncFold  *fold;
-	ListCell   *lc;
-
-	foreach(lc, folds->ids)
+	for (int i = 0; i < m->t->nfields && m->t->fields[i].attnum != 0; i++)
 	{
-		const text *id = lfirst(lc);
+		const EsyncField *f = &m->t->fields[i];
+		int			before = m->nchanges;
+		EsyncChange *c;
 
-		if (id == aggregate_id ||
-			(VARSIZE_ANY_EXHDR(id) == VARSIZE_ANY_EXHDR(aggregate_id) &&
-			 memcmp(VARDATA_ANY(id), VARDATA_ANY(aggregate_id), VARSIZE_ANY_EXHDR(id)) == 0))
-			return list_nth(folds->folds, foreach_current_index(lc));
+		if (!esync_merge_takes(f) || f->masked || esync_merge_is_key(m->t, i))
+			continue;
+		c = change_of(m, i);
+		if (m->nchanges == before)
+			continue;
+		c->name = f->name;
+		c->shown.type = jbvNull;
+		default_of(m, i, &c->value);
 	}
-	fold = palloc(sizeof(EsyncFold));
-	esync_fold_init(fold, folds->t->fields, folds->t->nfields, folds->t->tombstone_field);
-	folds->folds = lappend(folds->folds, fold);
-	folds->ids = lappend(folds->ids, (void *) aggregate_id);
-	return fold;
+	qsort(m->changes, m->nchanges, sizeof(EsyncChange), change_cmp);
+}
+
+/* ------------------------------------------------------------------ place */
+
+/*
+ * The edit's place on the submit axis: its corrected submit time, but after
+ * all that its author had seen, and not after what the same device did later.
+ * commit is the server's clock.
+ */
+void
+esync_merge_place(EsyncMerge *m, EsyncEvent *e)
+{
+	const EsyncEdit *edit = m->edit;
+	TimestampTz high = DT_NOBEGIN;
+	TimestampTz before = DT_NOEND;
+
+	if (m->nseen > 0)
+		high = m->events->e[m->nseen - 1].effective_high;
+	for (int i = m->nseen; i < m->events->n; i++)
+	{
+		const EsyncEvent *x = &m->events->e[i];
+
+		if (esync_merge_own_before(m, x))
+			high = Max(high, x->effective);
+		if (esync_merge_own_after(m, x))
+			before = Min(before, x->effective);
+	}
+	e->submit = edit->has_submit ? edit->submit : e->commit;
+	if (edit->has_submit && edit->submit != edit->submit_raw)
+		e->flags |= ESYNC_FLAG_SHIFTED;
+	if (e->submit > e->commit)
+	{
+		e->submit = e->commit;
+		e->flags |= ESYNC_FLAG_CLAMPED;
+	}
+	e->branch = edit->has_branch ? edit->branch : e->submit;
+	e->effective = Min(e->submit, before);
+	if (high != DT_NOBEGIN && e->effective <= high)
+		e->effective = high + 1;
+	if (e->effective > e->submit)
+		e->flags |= ESYNC_FLAG_BUMPED;
+	if (before != DT_NOEND)
+		e->flags |= ESYNC_FLAG_OVERTAKEN;
+	e->base_version = m->base;
 }

@@ -5,7 +5,8 @@
  * which they were made.  Three things must be kept from one to another: half
  * of a move between partitions, a key that was written again before the
  * deletion of its former row was told, and a change that had to be recorded
- * before its own trigger ran.  Besides, tables whose capture was paused.  All
+ * before its own trigger ran.  Besides, merges that a trigger is to tell of, and
+ * tables whose capture was paused.  All
  * are rare; they live in a memory context of the transaction.  What a rolled
  * back savepoint added is taken out again.
  */
@@ -46,6 +47,14 @@ typedef struct Caught
 	SubTransactionId subid;
 } Caught;
 
+/* a merge by the place of its row */
+typedef struct Placed
+{
+	CaughtKey	key;			/* must be first */
+	EsyncIntent *intent;
+	SubTransactionId subid;
+} Placed;
+
 /* something that ended for a table with a command of this transaction */
 typedef struct Mark
 {
@@ -57,6 +66,8 @@ static MemoryContext pending_cxt = NULL;
 static List *moves = NIL;
 static List *vanished = NIL;
 static HTAB *caught = NULL;
+static HTAB *intents = NULL;	/* of Placed: merges of rows that are there */
+static List *newcomers = NIL;	/* of EsyncIntent: merges that make a row */
 static List *paused = NIL;		/* of Mark: changes before it went by unrecorded */
 static List *rewritten = NIL;	/* of Mark: tuples before it may be copies */
 
@@ -68,8 +79,8 @@ end_of_transaction(XactEvent event, void *arg)
 		event != XACT_EVENT_PREPARE)
 		return;
 	pending_cxt = NULL;
-	moves = vanished = paused = rewritten = NIL;
-	caught = NULL;
+	moves = vanished = newcomers = paused = rewritten = NIL;
+	caught = intents = NULL;
 }
 
 /* The caught tuples of a savepoint that ends. */
@@ -89,6 +100,26 @@ end_caught(SubTransactionId mine, SubTransactionId parent, bool undo)
 		c->subid = parent;
 		if (undo)
 			hash_search(caught, &c->key, HASH_REMOVE, NULL);
+	}
+}
+
+/* The merges of rows that are there. */
+static void
+end_intents(SubTransactionId mine, SubTransactionId parent, bool undo)
+{
+	HASH_SEQ_STATUS status;
+	Placed	   *p;
+
+	if (intents == NULL)
+		return;
+	hash_seq_init(&status, intents);
+	while ((p = hash_seq_search(&status)) != NULL)
+	{
+		if (p->subid != mine)
+			continue;
+		p->subid = parent;
+		if (undo)
+			hash_search(intents, &p->key, HASH_REMOVE, NULL);
 	}
 }
 
@@ -132,6 +163,17 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 		if (!end_entry(&v->subid, &v->taken, mine, parent, undo))
 			vanished = foreach_delete_current(vanished, lc);
 	}
+	foreach(lc, newcomers)
+	{
+		EsyncIntent *in = lfirst(lc);
+
+		if (in->subid != mine)
+			continue;
+		in->subid = parent;
+		if (undo)
+			newcomers = foreach_delete_current(newcomers, lc);
+	}
+	end_intents(mine, parent, undo);
 	end_caught(mine, parent, undo);
 }
 
@@ -389,4 +431,97 @@ esync_pending_take_caught(Oid relid, HeapTuple tuple)
 		c->cmin == HeapTupleHeaderGetCmin(tuple->t_data);
 	hash_search(caught, &key, HASH_REMOVE, NULL);
 	return ours;
+}
+
+/* ----------------------------------------------------------------- merges */
+
+/* The place of a row that a merge is to change. */
+static CaughtKey
+place_of(Oid relid, const ItemPointerData *tid)
+{
+	CaughtKey	key = {relid, ItemPointerGetBlockNumber(tid), ItemPointerGetOffsetNumber(tid)};
+
+	return key;
+}
+
+/* Keeps a merge until its row's trigger runs; the caller's memory must last so long. */
+void
+esync_pending_push_intent(EsyncIntent *intent)
+{
+	MemoryContext old = enter();
+
+	intent->subid = GetCurrentSubTransactionId();
+	if (!ItemPointerIsValid(&intent->tid))
+		newcomers = lappend(newcomers, intent);
+	else
+	{
+		CaughtKey	key = place_of(intent->relid, &intent->tid);
+		Placed	   *p;
+
+		if (intents == NULL)
+		{
+			HASHCTL		ctl = {0};
+
+			ctl.keysize = sizeof(CaughtKey);
+			ctl.entrysize = sizeof(Placed);
+			ctl.hcxt = pending_cxt;
+			intents = hash_create("esync merges", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		}
+		p = hash_search(intents, &key, HASH_ENTER, NULL);	/* one that a trigger swallowed goes */
+		p->intent = intent;
+		p->subid = intent->subid;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The merge was told, or will not be.  Its memory stays. */
+void
+esync_pending_forget_intent(EsyncIntent *intent)
+{
+	if (!ItemPointerIsValid(&intent->tid))
+		newcomers = list_delete_ptr(newcomers, intent);
+	else if (intents != NULL)
+	{
+		CaughtKey	key = place_of(intent->relid, &intent->tid);
+
+		hash_search(intents, &key, HASH_REMOVE, NULL);
+	}
+}
+
+/* Is any merge on its way? */
+bool
+esync_pending_has_intents(void)
+{
+	return newcomers != NIL || (intents != NULL && hash_get_num_entries(intents) > 0);
+}
+
+/* The merge of a row at its place, changed by that command; NULL: there is none. */
+EsyncIntent *
+esync_pending_intent(HeapTuple old, CommandId cid)
+{
+	CaughtKey	key = place_of(old->t_tableOid, &old->t_self);
+	Placed	   *p = intents ? hash_search(intents, &key, HASH_FIND, NULL) : NULL;
+
+	if (p == NULL || (p->intent->cid != InvalidCommandId && p->intent->cid != cid))
+		return NULL;
+	return p->intent;
+}
+
+/* The merge that is to make a row with that key; NULL: there is none. */
+EsyncIntent *
+esync_pending_intent_for_key(Oid root, const text *aggregate_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, newcomers)
+	{
+		EsyncIntent *in = lfirst(lc);
+
+		if (!in->written && in->root == root &&
+			VARSIZE_ANY_EXHDR(in->aggregate_id) == VARSIZE_ANY_EXHDR(aggregate_id) &&
+			memcmp(VARDATA_ANY(in->aggregate_id), VARDATA_ANY(aggregate_id),
+				   VARSIZE_ANY_EXHDR(aggregate_id)) == 0)
+			return in;
+	}
+	return NULL;
 }

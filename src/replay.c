@@ -111,10 +111,22 @@ typedef struct Shortcut
 	bool		whole;			/* no: add all events */
 } Shortcut;
 
+/* [], in the current memory context. */
+static Jsonb *
+empty_patch(void)
+{
+	EsyncJson	json;
+
+	esync_json_init(&json, 16);
+	esync_json_open_array(&json, 0);
+	esync_json_close(&json);
+	return esync_json_finish(&json);
+}
+
 /*
  * Callback: adds an event; one with the whole row, before which everything is
  * older than what was added and within bounds, stands for all of it as if it
- * were the ground.
+ * were the ground.  Its own patch may have lost to what came before it.
  */
 static bool
 add_until_payload(EsyncEvent *event, int index, void *arg)
@@ -133,6 +145,7 @@ add_until_payload(EsyncEvent *event, int index, void *arg)
 	ground.effective = DT_NOBEGIN;
 	ground.flags &= ~ESYNC_FLAG_DRIFT;
 	ground.meta = NULL;
+	ground.patch = empty_patch();
 	esync_fold_add(&s->fold, &ground, index);
 	return false;
 }
@@ -155,6 +168,38 @@ esync_replay_now(EsyncTracked *t, text *aggregate_id, Snapshot snapshot, bool wh
 	esync_stream_back(t, aggregate_id, NULL, snapshot, false, add_until_payload, &s);
 	*deleted = s.fold.deleted;
 	return esync_fold_state(&s.fold, true);
+}
+
+/* the fold of the versions up to one */
+typedef struct Until
+{
+	Shortcut	s;
+	int64		version;
+} Until;
+
+/* Callback: passes over what came later. */
+static bool
+add_until_version(EsyncEvent *event, int index, void *arg)
+{
+	Until	   *u = arg;
+
+	return event->version > u->version || add_until_payload(event, index, &u->s);
+}
+
+/*
+ * The row by all versions of this very key up to one; what a hard delete took
+ * is told all the same.  NULL: there never was one.
+ */
+Jsonb *
+esync_replay_at(EsyncTracked *t, text *aggregate_id, int64 version, Snapshot snapshot)
+{
+	Until		u = {.s = {.earliest = DT_NOEND, .as_of = DT_NOEND}, .version = version};
+
+	esync_fold_init(&u.s.fold, t->fields, t->nfields, t->tombstone_field);
+	esync_fold_keep(&u.s.fold, CurrentMemoryContext);
+	esync_stream_back(t, aggregate_id, NULL, snapshot, false, add_until_version, &u);
+	u.s.fold.gone = false;
+	return esync_fold_state(&u.s.fold, true);
 }
 
 /* Has the aggregate any event, within whatever bounds? */

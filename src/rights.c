@@ -41,25 +41,31 @@ esync_rights_owner(Oid relid)
 }
 
 /*
- * What the caller may read of a tracked table.  Not a single column: 42501.
+ * What the caller may read of a tracked table; false: not a single column.
  * The bitmap holds plain attribute numbers of the root.
  */
-void
-esync_rights_read(EsyncTracked *t, EsyncRights *rights)
+bool
+esync_rights_try(EsyncTracked *t, EsyncRights *rights)
 {
 	Oid			user = GetUserId();
 
 	memset(rights, 0, sizeof(EsyncRights));
-	rights->rls = check_enable_rls(t->root, user, false) == RLS_ENABLED;
 	if (pg_class_aclcheck(t->root, user, ACL_SELECT) == ACLCHECK_OK)
-	{
 		rights->all = rights->table_wide = true;
-		return;
-	}
-	for (int i = 0; i < t->nfields && t->fields[i].attnum != 0; i++)
+	for (int i = 0; !rights->all && i < t->nfields && t->fields[i].attnum != 0; i++)
 		if (pg_attribute_aclcheck(t->root, t->fields[i].attnum, user, ACL_SELECT) == ACLCHECK_OK)
 			rights->columns = bms_add_member(rights->columns, t->fields[i].attnum);
-	if (bms_is_empty(rights->columns))
+	if (!rights->all && bms_is_empty(rights->columns))
+		return false;
+	rights->rls = check_enable_rls(t->root, user, false) == RLS_ENABLED;
+	return true;
+}
+
+/* The same; 42501 where it is nothing. */
+void
+esync_rights_read(EsyncTracked *t, EsyncRights *rights)
+{
+	if (!esync_rights_try(t, rights))
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(t->root)),
 					   t->table_name);
 }
@@ -123,7 +129,7 @@ esync_rights_select(const EsyncTracked *t, const char *columns, Datum *key)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(query, t->nkeys, types, key, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_plan(esync_plan(query, t->nkeys, types), key, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "reading a row of \"%s\" failed", t->table_name);
 	return SPI_processed > 0;
 }
@@ -154,16 +160,28 @@ esync_rights_row(EsyncTracked *t, const EsyncRights *rights, Datum *key)
 	return found;
 }
 
-/* The name of the column that an RFC 6902 operation is about; its length or -1. */
+/* How much of an operation's path names the column; 0 where it is none. */
+static int
+op_column_length(const JsonbValue *op, JsonbValue *path)
+{
+	const char *slash;
+
+	if (op->type != jbvBinary ||
+		!esync_json_member(op->val.binary.data, "path", 4, path) || path->type != jbvString ||
+		path->val.string.len < 1)
+		return 0;
+	slash = memchr(path->val.string.val + 1, '/', path->val.string.len - 1);
+	return slash ? slash - path->val.string.val : path->val.string.len;
+}
+
+/* The name of the column that an operation is about, or inside of; its length or -1. */
 static int
 op_column(const JsonbValue *op, char *name)
 {
 	JsonbValue	path;
+	int			len = op_column_length(op, &path);
 
-	if (op->type != jbvBinary ||
-		!esync_json_member(op->val.binary.data, "path", 4, &path) || path.type != jbvString)
-		return -1;
-	return esync_pointer_token(path.val.string.val, path.val.string.len, name);
+	return len > 0 ? esync_pointer_token(path.val.string.val, len, name) : -1;
 }
 
 /* How a reader may see a column */
@@ -197,25 +215,24 @@ mask_value(JsonbValue *value)
 	value->val.string.len = strlen(ESYNC_MASK);
 }
 
-/* An operation of a patch with its value masked. */
+/* An operation on a masked column: that it was set, not where inside of it, or to what. */
 static Jsonb *
 masked_op(const JsonbValue *op)
 {
-	EsyncMember members[8];
-	int			n = 0;
-	EsyncWalk	walk;
+	EsyncMember members[3] = {{.key = "op", .keylen = 2}, {.key = "path", .keylen = 4},
+	{.key = "value", .keylen = 5}};
+	int			len = op_column_length(op, &members[1].value);
 
-	esync_walk_init(&walk, op->val.binary.data);
-	while (esync_walk_next(&walk) && n < lengthof(members))
+	esync_json_member(op->val.binary.data, "op", 2, &members[0].value);
+	if (len < members[1].value.val.string.len)
 	{
-		members[n].key = walk.key;
-		members[n].keylen = walk.keylen;
-		members[n].value = walk.value;
-		if (walk.keylen == 5 && memcmp(walk.key, "value", 5) == 0)
-			mask_value(&members[n].value);
-		n++;
+		members[0].value.type = jbvString;
+		members[0].value.val.string.val = "replace";
+		members[0].value.val.string.len = strlen("replace");
+		members[1].value.val.string.len = len;
 	}
-	return esync_json_object(n, members);
+	mask_value(&members[2].value);
+	return esync_json_object(3, members);
 }
 
 /* Patch without the operations on columns that the caller may not read. */
@@ -239,7 +256,9 @@ filter_patch(EsyncTracked *t, const EsyncRights *rights, Jsonb *patch, int64 eve
 			continue;
 		if (sight == MASKED)
 			esync_json_root(masked_op(&walk.value), &walk.value);
-		kept[nkept++] = walk.value;
+		if (sight == SHOWN || nkept == 0 ||
+			!esync_json_equal(&walk.value, &kept[nkept - 1], true))
+			kept[nkept++] = walk.value;
 	}
 	esync_json_init(&json, VARSIZE(patch));
 	esync_json_open_array(&json, nkept);
@@ -400,8 +419,42 @@ table_argument(FunctionCallInfo fcinfo)
 PG_FUNCTION_INFO_V1(esync_enable_table);
 PG_FUNCTION_INFO_V1(esync_disable_table);
 
-/* position of the argument baseline of esync_enable */
+/* positions of arguments of esync_enable */
+#define ENABLE_LINKS 13
 #define ENABLE_BASELINE 15
+
+/*
+ * The option links with the names of tables qualified, as the caller's
+ * search_path has them; what names no table is left as it is.
+ */
+static Datum
+qualify_links(Datum links)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Oid			type = JSONBOID;
+	MemoryContext old;
+	bool		isnull;
+
+	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(links)) || JB_ROOT_COUNT(DatumGetJsonbP(links)) == 0)
+		return links;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(
+			"SELECT pg_catalog.jsonb_object_agg(l.key, CASE WHEN c.oid IS NULL THEN l.value "
+			"ELSE pg_catalog.to_jsonb(pg_catalog.format('%I.%I', n.nspname, c.relname)) END) "
+			"FROM pg_catalog.jsonb_each($1) AS l LEFT JOIN (pg_catalog.pg_class AS c "
+			"JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace) "
+			"ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass("
+			"l.value OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.oid",
+			1, &type, &links, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "qualifying links failed");
+	old = MemoryContextSwitchTo(cxt);
+	links = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	links = PointerGetDatum(PG_DETOAST_DATUM_COPY(links));
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+	return links;
+}
 
 /*
  * esync_enable(tbl, ...): the owner's right is asked here, the work is done
@@ -416,6 +469,8 @@ esync_enable_table(PG_FUNCTION_ARGS)
 
 	esync_rights_owner(relid);
 	esync_pending_pause(relid);	/* what this transaction did before was not seen */
+	if (!PG_ARGISNULL(ENABLE_LINKS))
+		fcinfo->args[ENABLE_LINKS].value = qualify_links(fcinfo->args[ENABLE_LINKS].value);
 	compare = call_as_owner(fcinfo, "enable_table");
 	if (compare || (!PG_ARGISNULL(ENABLE_BASELINE) && PG_GETARG_BOOL(ENABLE_BASELINE)))
 		esync_capture_baseline(relid);

@@ -7,17 +7,20 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "history.h"
 
 /* "a, b": the columns that are recorded and that the caller may read. */
 static char *
-readable_columns(EsyncTracked *t, const EsyncRights *rights, EsyncAttr *attrs, int *nattrs)
+readable_columns(EsyncTracked *t, const EsyncRights *rights, bool open, EsyncAttr *attrs,
+				 int *nattrs)
 {
 	StringInfoData list;
 
@@ -30,24 +33,25 @@ readable_columns(EsyncTracked *t, const EsyncRights *rights, EsyncAttr *attrs, i
 		if (!esync_rights_field(rights, f))
 			continue;
 		appendStringInfo(&list, "%s%s", *nattrs == 0 ? "" : ", ", quote_identifier(f->name));
-		attrs[*nattrs] = (EsyncAttr) {f->name, *nattrs + 1, f->typid, f->typmod, f->masked};
+		attrs[*nattrs] = (EsyncAttr) {f->name, *nattrs + 1, f->typid, f->typmod,
+			f->masked && !open};
 		(*nattrs)++;
 	}
 	return list.data;
 }
 
 /*
- * The row as the table has it, for one that the stream does not know yet.
- * Asked as the caller, policies included; NULL if there is none.
+ * The row as the table has it, asked as the caller, policies included; NULL if
+ * there is none.  Masked columns are shown as they are where open is set.
  */
-Jsonb *
-esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key)
+static Jsonb *
+read_row(EsyncTracked *t, const EsyncRights *rights, bool open, Datum *key)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	EsyncAttr  *attrs = palloc(sizeof(EsyncAttr) * Max(t->ncolumns, 1));
 	Jsonb	   *row = NULL;
 	int			nattrs;
-	char	   *columns = readable_columns(t, rights, attrs, &nattrs);
+	char	   *columns = readable_columns(t, rights, open, attrs, &nattrs);
 
 	if (nattrs == 0 || !esync_rights_key(t, rights))
 		return NULL;
@@ -63,6 +67,13 @@ esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key)
 	}
 	SPI_finish();
 	return row;
+}
+
+/* The same for a row that the stream does not know yet, masked as there. */
+Jsonb *
+esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key)
+{
+	return read_row(t, rights, false, key);
 }
 
 /* The row as its events have it, less what the caller may not read; NULL if gone. */
@@ -223,4 +234,62 @@ Datum
 esync_version_text(PG_FUNCTION_ARGS)
 {
 	return version_of(fcinfo, true);
+}
+
+PG_FUNCTION_INFO_V1(esync_checkout);
+
+/*
+ * The server's clock, not later than the snapshot at hand: what was committed
+ * up to then is seen by it.
+ */
+static TimestampTz
+snapshot_clock(void)
+{
+	return IsolationUsesXactSnapshot() ? GetCurrentTransactionStartTimestamp() :
+		GetCurrentStatementStartTimestamp();
+}
+
+/* {"row", "version", "branch_timestamp", "deleted"} */
+static Jsonb *
+checkout(Jsonb *row, int64 version, bool deleted)
+{
+	EsyncMember members[4];
+	JsonbValue *value;
+
+	value = set_member(&members[0], "row");
+	value->type = jbvNull;
+	if (row != NULL)
+		esync_json_root(row, value);
+	value = set_member(&members[1], "version");
+	value->type = jbvNumeric;
+	value->val.numeric = int64_to_numeric(version);
+	esync_json_time(snapshot_clock(), set_member(&members[2], "branch_timestamp"));
+	value = set_member(&members[3], "deleted");
+	value->type = jbvBool;
+	value->val.boolean = deleted;
+	return esync_json_object(4, members);
+}
+
+/*
+ * esync_checkout(tbl regclass, key text): row and version of one snapshot, to
+ * be edited offline.  NULL for a key that never was, and for a living row that
+ * policies hide.
+ */
+Datum
+esync_checkout(PG_FUNCTION_ARGS)
+{
+	EsyncReading reading;
+	Jsonb	   *row;
+	Last		last;
+
+	if (!esync_history_take(fcinfo, true, &reading))
+		PG_RETURN_NULL();
+	last = last_of(&reading);
+	row = read_row(reading.tracked, &reading.rights, true, reading.key);
+	if (row == NULL &&
+		(last.version == 0 ||
+		 (last.row && (reading.rights.rls || !esync_rights_key(reading.tracked, &reading.rights)))))
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(checkout(row, Max(last.version, 1),
+							   row == NULL || (last.row && last.deleted)));
 }

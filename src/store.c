@@ -54,6 +54,18 @@ typedef struct OpenLeaf
 
 static dlist_head open_leaves = DLIST_STATIC_INIT(open_leaves);
 
+/* the head of a row whose lock is held, from its BEFORE trigger to its AFTER trigger */
+typedef struct KeptHead
+{
+	Oid			leaf;			/* InvalidOid: none is kept */
+	CommandId	cid;			/* the statement's */
+	int			keylen;
+	char		key[128];
+	EsyncHead	head;
+} KeptHead;
+
+static KeptHead kept;
+
 /* Closes the indexes; their access methods may have kept something. */
 static void
 close_indexes(OpenLeaf *o)
@@ -131,6 +143,7 @@ end_of_transaction(XactEvent event, void *arg)
 {
 	dlist_mutable_iter iter;
 
+	kept.leaf = InvalidOid;
 	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
 		esync_store_close_all();
 	else if (event == XACT_EVENT_ABORT)
@@ -147,6 +160,8 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 
 	if (event != SUBXACT_EVENT_PRE_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		kept.leaf = InvalidOid;	/* the row's lock may have gone with it */
 	dlist_foreach_modify(iter, &open_leaves)
 	{
 		OpenLeaf   *o = dlist_container(OpenLeaf, link, iter.cur);
@@ -296,12 +311,46 @@ esync_store_open(EsyncTracked *t, MemoryContext cxt, EsyncLeaf **keep)
 	return *keep;
 }
 
+/*
+ * Keeps the head of a row that this command has locked, for the next one who
+ * asks for it.  Nobody else can write an event of that row; if we write one,
+ * of whatever row, or a savepoint is taken back, it is forgotten.
+ */
+void
+esync_store_keep_head(EsyncLeaf *leaf, const text *aggregate_id, const EsyncHead *head)
+{
+	kept.leaf = InvalidOid;
+	kept.keylen = VARSIZE_ANY_EXHDR(aggregate_id);
+	if (kept.keylen > sizeof(kept.key))
+		return;
+	memcpy(kept.key, VARDATA_ANY(aggregate_id), kept.keylen);
+	kept.head = *head;
+	kept.cid = GetActiveSnapshot()->curcid;
+	kept.leaf = RelationGetRelid(leaf->rel);
+}
+
+/* Takes it back; false: it is of another row, or there is none. */
+static bool
+take_kept_head(EsyncLeaf *leaf, const text *aggregate_id, EsyncHead *head)
+{
+	if (kept.leaf != RelationGetRelid(leaf->rel) || !ActiveSnapshotSet() ||
+		kept.cid != GetActiveSnapshot()->curcid ||
+		kept.keylen != VARSIZE_ANY_EXHDR(aggregate_id) ||
+		memcmp(kept.key, VARDATA_ANY(aggregate_id), kept.keylen) != 0)
+		return false;
+	kept.leaf = InvalidOid;
+	*head = kept.head;
+	return true;
+}
+
 /* The last event of an aggregate, whoever's transaction, if not undone. */
 void
 esync_store_head(EsyncLeaf *leaf, text *aggregate_id, EsyncHead *head)
 {
 	ResourceOwner old = CurrentResourceOwner;
 
+	if (take_kept_head(leaf, aggregate_id, head))
+		return;
 	CurrentResourceOwner = ((OpenLeaf *) leaf)->owner;
 	if (leaf->head_scan == NULL)
 		open_head((OpenLeaf *) leaf);
@@ -426,7 +475,8 @@ version_taken(const EsyncEvent *e)
 			 errmsg("could not serialize access to aggregate \"%s\" due to concurrent change",
 					text_to_cstring(e->aggregate_id)),
 			 errdetail("Another transaction wrote version " INT64_FORMAT " of it.", e->version),
-			 errhint("The transaction might succeed if retried.")));
+			 errhint("The transaction might succeed if retried."),
+			 err_generic_string(PG_DIAG_SCHEMA_NAME, "esync")));	/* submit tells it by that */
 }
 
 /*
@@ -469,6 +519,7 @@ put(EsyncLeaf *leaf, EsyncTracked *t, EsyncEvent *e, bool try_first)
 	MemoryContext cxt = CurrentMemoryContext;
 	volatile bool done = false;
 
+	kept.leaf = InvalidOid;
 	esync_epoch_record();
 	e->xid = GetTopFullTransactionId();
 	e->epoch = esync_epoch();

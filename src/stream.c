@@ -251,6 +251,8 @@ leaves_row(const EsyncEvent *e)
 		return false;
 	if (e->type == ESYNC_DELETED)
 		return esync_json_count(&e->patch->root) > 0;
+	if (e->type == ESYNC_RESOLVED)
+		return e->row_xmin != InvalidTransactionId;
 	return true;
 }
 
@@ -513,6 +515,53 @@ esync_stream_read(EsyncTracked *t, text *aggregate_id, const EsyncBounds *bounds
 	close_reader(&r);
 	if (visited != NIL && events->n > 1)
 		qsort(events->e, events->n, sizeof(EsyncEvent), event_id_cmp);
+	return events;
+}
+
+/*
+ * The last events of one aggregate up to the one at which `stop` says so, that
+ * one included, as a list of copies in ascending version.  `stop` can see of
+ * each whether it has a payload; in the list the one at which it ended has
+ * one, those that made or found the row, and all where the fold needs them.
+ */
+EsyncEvents *
+esync_stream_since(EsyncTracked *t, text *aggregate_id, Snapshot snapshot,
+				   EsyncEventCallback stop, void *arg)
+{
+	Reader		r;
+	EsyncEvents *events;
+	IndexScanDesc scan;
+	bool		more = true;
+
+	open_reader(&r, t, NULL, snapshot, t->nstamps > 0 ? ESYNC_WANT_ALL : ESYNC_WANT_EDITS);
+	scan = begin_key_scan(&r, aggregate_id);
+	start_events(&r);
+	while (more && index_getnext_slot(scan, BackwardScanDirection, r.slot))
+	{
+		EsyncEvent *e;
+		bool		left_out;
+
+		CHECK_FOR_INTERRUPTS();
+		gather(&r);
+		e = &r.events->e[r.events->n - 1];
+		left_out = e->payload == NULL && !r.slot->tts_isnull[ESYNC_ATTR_PAYLOAD - 1];
+		if (left_out)
+			e->payload = (Jsonb *) DatumGetPointer(r.slot->tts_values[ESYNC_ATTR_PAYLOAD - 1]);
+		more = !stop(e, r.events->n - 1, arg);
+		if (left_out)
+			e->payload = more ? NULL : read_payload(r.slot);
+	}
+	index_endscan(scan);
+	ExecClearTuple(r.slot);
+	close_reader(&r);
+	events = r.events;
+	for (int i = 0, k = events->n - 1; i < k; i++, k--)
+	{
+		EsyncEvent	e = events->e[i];
+
+		events->e[i] = events->e[k];
+		events->e[k] = e;
+	}
 	return events;
 }
 

@@ -40,8 +40,9 @@ enum
 	TAB_TABLE_ID = 1, TAB_RELATION, TAB_SCHEMA_NAME, TAB_TABLE_NAME, TAB_AGGREGATE_TYPE,
 	TAB_ENABLED, TAB_MODE, TAB_PAYLOAD, TAB_KEY_COLUMNS, TAB_KEY, TAB_EXCLUDE, TAB_MASK,
 	TAB_LAST_MODIFIED, TAB_TOMBSTONE, TAB_TENANT, TAB_NOTIFY, TAB_RETENTION,
-	TAB_OPTIONS_AS_OF, TAB_SINCE, TAB_PRUNED_THROUGH,
-	TAB_COUNT = TAB_PRUNED_THROUGH
+	TAB_OPTIONS_AS_OF, TAB_SINCE, TAB_PRUNED_THROUGH, TAB_SQL_MERGE, TAB_ON_CONFLICT,
+	TAB_GROUPS, TAB_JSON_MERGE, TAB_LINKS,
+	TAB_COUNT = TAB_LINKS
 };
 
 /* more plans than this are flagged all together: no quadratic invalidation */
@@ -57,6 +58,16 @@ typedef struct PlanEntry
 static HTAB *plans = NULL;
 static List *retired = NIL;		/* contexts to be deleted at end of transaction */
 static bool undo_on_abort = false;	/* this transaction recorded names or an epoch */
+
+/* Was a plan made by looking at this relation? */
+static bool
+depends_on(const EsyncTracked *t, Oid relid)
+{
+	for (int i = 0; i < t->nlinks; i++)
+		if (t->links[i].parent == relid)
+			return true;
+	return t->root == relid || t->leaf == relid;
+}
 
 /* Relcache callback: flags, touches nothing else. */
 static void
@@ -74,7 +85,7 @@ flag_plans(Datum arg, Oid relid)
 	hash_seq_init(&status, plans);
 	while ((entry = hash_seq_search(&status)) != NULL)
 		if (all || entry->relid == relid || entry->plan == NULL ||
-			entry->plan->root == relid || entry->plan->leaf == relid)
+			depends_on(entry->plan, relid))
 			entry->flagged = true;
 }
 
@@ -230,7 +241,7 @@ attnum_here(EsyncTracked *t, int field)
 	return get_attnum(t->relid, t->fields[field].name);
 }
 
-/* Sets one of the marks of fields (exclude, mask, last_modified). */
+/* Sets one of the marks of fields (exclude, mask, last_modified, json_merge). */
 static void
 mark_fields(EsyncTracked *t, Datum array, int64 as_of, size_t offset)
 {
@@ -285,6 +296,100 @@ plan_key(EsyncTracked *t, Datum array, int64 as_of)
 		t->nkeys++;
 	}
 	t->key = esync_shape_make(t->cxt, attrs, t->nkeys);
+}
+
+/* A string of a document as a C string. */
+static char *
+json_cstring(const JsonbValue *v)
+{
+	return pnstrdup(v->val.string.val, v->val.string.len);
+}
+
+/* Resolves the option groups; columns that are gone are left out. */
+static void
+plan_groups(EsyncTracked *t, Jsonb *option, int64 as_of)
+{
+	EsyncWalk	walk;
+
+	t->groups = palloc0((JB_ROOT_COUNT(option) + 1) * sizeof(EsyncGroup));
+	esync_walk_init(&walk, &option->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncGroup *g = &t->groups[t->ngroups];
+		EsyncWalk	columns;
+
+		esync_walk_init(&columns, walk.value.val.binary.data);
+		g->fields = palloc((columns.count + 1) * sizeof(int));
+		while (esync_walk_next(&columns))
+		{
+			int			i = field_of_option(t, json_cstring(&columns.value), as_of);
+
+			if (i < 0)
+				continue;
+			t->fields[i].group = t->ngroups;
+			g->fields[g->nfields++] = i;
+		}
+		g->name = pnstrdup(walk.key, walk.keylen);
+		if (g->nfields > 0)
+			t->ngroups++;
+	}
+}
+
+/* The tracked table with that table_id; InvalidOid if it is gone. */
+Oid
+esync_tracked_relation(int32 table_id)
+{
+	Relation	rel = table_open(esync_relation_oid("tracked_table"), AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		isnull;
+	Oid			relid = InvalidOid;
+
+	ScanKeyInit(&key, TAB_TABLE_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(table_id));
+	scan = systable_beginscan(rel, esync_relation_oid("tracked_table_pkey"), true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		relid = DatumGetObjectId(heap_getattr(tuple, TAB_RELATION, RelationGetDescr(rel), &isnull));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return relid;
+}
+
+/* Resolves the option links; those of which either end is gone are left out. */
+static void
+plan_links(EsyncTracked *t, Jsonb *option, int64 as_of)
+{
+	EsyncWalk	walk;
+
+	t->links = palloc0((JB_ROOT_COUNT(option) + 1) * sizeof(EsyncLink));
+	esync_walk_init(&walk, &option->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncLink  *link = &t->links[t->nlinks];
+
+		link->field = field_of_option(t, pnstrdup(walk.key, walk.keylen), as_of);
+		link->parent = esync_tracked_relation(DatumGetInt32(DirectFunctionCall1(numeric_int4,
+													 NumericGetDatum(walk.value.val.numeric))));
+		if (link->field >= 0 && OidIsValid(link->parent))
+			t->nlinks++;
+	}
+}
+
+/* What an offline edit is merged by. */
+static void
+plan_merging(EsyncTracked *t, const Datum *values, int64 as_of)
+{
+	t->sql_merge = DatumGetBool(values[TAB_SQL_MERGE - 1]);
+	t->on_conflict = TextDatumGetCString(values[TAB_ON_CONFLICT - 1]);
+	plan_groups(t, DatumGetJsonbP(values[TAB_GROUPS - 1]), as_of);
+	mark_fields(t, values[TAB_JSON_MERGE - 1], as_of, offsetof(EsyncField, json_merge));
+	for (int i = 0; i < t->nfields; i++)
+	{
+		t->fields[i].json_merge &= t->fields[i].typid == JSONBOID;
+		t->json_merges |= t->fields[i].json_merge && t->fields[i].attnum != 0;
+	}
+	plan_links(t, DatumGetJsonbP(values[TAB_LINKS - 1]), as_of);
 }
 
 /* Orders captured columns as relid stores them. */
@@ -384,6 +489,7 @@ build(Oid relid)
 		t->tenant_shape = esync_shape_make(cxt, &attr, 1);
 	}
 	plan_key(t, values[TAB_KEY_COLUMNS - 1], as_of);
+	plan_merging(t, values, as_of);
 	plan_columns(t);
 	MemoryContextSwitchTo(old);
 	return t;

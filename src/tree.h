@@ -1,6 +1,6 @@
 /*
- * tree.h: a jsonb document opened for many changes; shared by tree.c and
- * patch.c alone.
+ * tree.h: a jsonb document opened for many changes; shared by tree.c,
+ * patch.c and paths.c alone.
  */
 #ifndef ESYNC_TREE_H
 #define ESYNC_TREE_H

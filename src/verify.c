@@ -4,7 +4,7 @@
  * First the table as a whole (triggers, key, index), then one pass over the
  * stream in the order of its index: the events of each aggregate among
  * themselves, and their fold against the row that the caller finds under the
- * key.  Memory does not grow with the table.  Table and stream are read under
+ * key; last the ledger against the stream.  Memory does not grow with the table.  Table and stream are read under
  * one snapshot.
  */
 #include "postgres.h"
@@ -31,7 +31,7 @@
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
-#include "esync.h"
+#include "conflict.h"
 
 PG_FUNCTION_INFO_V1(esync_verify);
 
@@ -151,6 +151,8 @@ check_triggers(Verify *v)
 		check_trigger(v, rel, ESYNC_TRIGGER_CAPTURE, "trigger missing");
 		check_trigger(v, rel, ESYNC_TRIGGER_TRUNCATE,
 					  is_root ? "trigger missing" : "partition without truncate trigger");
+		if (v->t->sql_merge)
+			check_trigger(v, rel, ESYNC_TRIGGER_MERGE, "trigger missing");
 		if (v->t->nstamps > 0)
 			check_trigger(v, rel, ESYNC_TRIGGER_STAMP, "trigger missing");
 		table_close(rel, AccessShareLock);
@@ -300,6 +302,105 @@ table_row(Verify *v, text *aggregate_id)
 	return doc;
 }
 
+/* -------------------------------------------------------------- the ledger */
+
+/* Callback: there is one. */
+static bool
+note_conflict(EsyncConflict *conflict, void *arg)
+{
+	*(bool *) arg = true;
+	return false;
+}
+
+/* An aggregate whose last event says that it has open conflicts must have one. */
+static void
+check_flag(Verify *v, text *aggregate_id, const EsyncEvent *last)
+{
+	bool		found = false;
+	EsyncMember members[3];
+
+	if (!(last->flags & ESYNC_FLAG_CONFLICT))
+		return;
+	esync_ledger_each(v->t->table_id, aggregate_id, ESYNC_LEDGER_OPEN, 0, GetActiveSnapshot(),
+					  note_conflict, &found);
+	if (found)
+		return;
+	members[0] = int64_member("version", last->version);
+	members[1] = int64_member("event_id", last->event_id);
+	members[2] = int64_member("open", 0);
+	put_problem(v, aggregate_id, "ledger differs", esync_json_object(3, members));
+}
+
+/* the stream beside one open conflict */
+typedef struct Beside
+{
+	EsyncLedgerContender *contenders;	/* version 0: its event was found */
+	int			n;
+	bool		any;			/* an event was seen, */
+	bool		flag;			/* and the last one says that a conflict is open */
+} Beside;
+
+/* Callback: takes an event off the list of those to be found. */
+static bool
+find_contender(EsyncEvent *event, int index, void *arg)
+{
+	Beside	   *b = arg;
+
+	if (!b->any)
+		b->flag = (event->flags & ESYNC_FLAG_CONFLICT) != 0;
+	b->any = true;
+	for (int i = 0; i < b->n; i++)
+		if (b->contenders[i].event_id == event->event_id &&
+			b->contenders[i].version == event->version)
+			b->contenders[i].version = 0;
+	return true;
+}
+
+/* The event_ids of contenders that were not found, as an array. */
+static Jsonb *
+missing_events(const Beside *b, int missing)
+{
+	EsyncJson	json;
+
+	esync_json_init(&json, 64);
+	esync_json_open_array(&json, missing);
+	for (int i = 0; i < b->n; i++)
+		if (b->contenders[i].version != 0)
+			esync_json_int64(&json, b->contenders[i].event_id);
+	esync_json_close(&json);
+	return esync_json_finish(&json);
+}
+
+/* Callback: the contenders of an open conflict are events, the last of which says so. */
+static bool
+check_conflict(EsyncConflict *conflict, void *arg)
+{
+	Verify	   *v = arg;
+	Beside		b = {0};
+	int			missing = 0;
+	EsyncMember members[4];
+	int			n = 0;
+
+	if (v->rights.rls && table_row(v, conflict->aggregate_id) == NULL)
+		return true;
+	b.contenders = esync_ledger_contenders(conflict, &b.n);
+	esync_stream_back(v->t, conflict->aggregate_id, NULL, GetActiveSnapshot(), false,
+					  find_contender, &b);
+	for (int i = 0; i < b.n; i++)
+		missing += b.contenders[i].version != 0;
+	if (missing == 0 && b.flag)
+		return true;
+	members[n++] = int64_member("conflict_id", conflict->conflict_id);
+	if (conflict->field != NULL)
+		members[n++] = string_member("field", text_to_cstring(conflict->field));
+	if (missing > 0)
+		members[n++] = json_member("missing_events", missing_events(&b, missing));
+	if (!b.flag)
+		members[n++] = (EsyncMember) {"flag", 4, {.type = jbvBool}};
+	put_problem(v, conflict->aggregate_id, "ledger differs", esync_json_object(n, members));
+	return true;
+}
+
 /* -------------------------------------------------------- one aggregate */
 
 /* {"version": ..., "event_id": ...} of an event */
@@ -423,7 +524,7 @@ check_payload(Verify *v, text *aggregate_id, EsyncEvent *last)
 	}
 	for (int i = 0; i < t->nfields && t->fields[i].attnum != 0; i++)
 	{
-		if (!seen[i] && v->fold.registers[i].event >= 0 &&
+		if (!seen[i] && esync_fold_is_set(&v->fold, i) &&
 			esync_fold_value(&v->fold, i, &stream))
 			fields[n++] = difference(t->fields[i].name, "payload", &null, &stream);
 	}
@@ -444,6 +545,7 @@ check_aggregate(EsyncTracked *t, text *aggregate_id, EsyncEvents *events, void *
 	if (row == NULL && v->rights.rls)
 		return;
 	check_order(v, aggregate_id, events);
+	check_flag(v, aggregate_id, last);
 	esync_fold_reset(&v->fold);
 	for (int i = 0; i < events->n; i++)
 		esync_fold_add(&v->fold, &events->e[i], i);
@@ -468,6 +570,7 @@ check_aggregates(Verify *v, text *key)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	EsyncTracked *t = v->t;
+	text	   *aggregate_id = NULL;
 
 	v->values = palloc0(MaxHeapAttributeNumber * sizeof(Datum));
 	v->nulls = palloc(MaxHeapAttributeNumber * sizeof(bool));
@@ -481,13 +584,16 @@ check_aggregates(Verify *v, text *key)
 		esync_stream_each(t, NULL, GetActiveSnapshot(), ESYNC_WANT_ROW, check_aggregate, v);
 	else
 	{
-		text	   *aggregate_id = esync_key_from_text(t, key, NULL);
-		EsyncEvents *events = esync_stream_read(t, aggregate_id, NULL, GetActiveSnapshot(),
-													false, ESYNC_WANT_ROW);
+		EsyncEvents *events;
 
+		aggregate_id = esync_key_from_text(t, key, NULL);
+		events = esync_stream_read(t, aggregate_id, NULL, GetActiveSnapshot(), false,
+								   ESYNC_WANT_ROW);
 		if (events->n > 0)
 			check_aggregate(t, aggregate_id, events, v);
 	}
+	esync_ledger_each(t->table_id, aggregate_id, ESYNC_LEDGER_OPEN, 0, GetActiveSnapshot(),
+					  check_conflict, v);
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
 }

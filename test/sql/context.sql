@@ -10,7 +10,8 @@ SET datestyle = 'ISO, MDY';
 CREATE SCHEMA ctx;
 SET search_path = ctx, public;
 CREATE TABLE t (id int PRIMARY KEY, v text);
-SELECT esync_enable('t');
+-- recorded, and no more: sqlmerge.sql is about what a base does
+SELECT esync_enable('t', sql_merge => false);
 -- an event under some settings, and what it says of its author
 CREATE FUNCTION edit(settings text[] DEFAULT '{}') RETURNS TABLE (user_id text, device_id text, branch timestamptz, submit timestamptz, effective timestamptz, flags int, meta jsonb)
 LANGUAGE plpgsql AS $$
@@ -151,7 +152,7 @@ COMMIT;
 SELECT version, submit_timestamp, effective_timestamp, effective_high FROM witness.events('t') WHERE aggregate_id = '2001';
 SELECT field, version, value, status FROM field_history('t', 2001, 'v');
 
--- NAME: base_version is kept in meta where it is not the head; the rule of direct SQL takes the head
+-- NAME: without sql_merge base_version is kept in meta where it is not the head, and the base is the head
 BEGIN;
 SELECT esync_context(base_version => 1);
 UPDATE t SET v = 'd' WHERE id = 2001;

@@ -213,7 +213,7 @@ SELECT hint FROM witness.refused($$SELECT esync_enable('parts', mask => '{id}')$
 SELECT code FROM witness.refused($$SELECT esync_enable('parts', tenant => 'id')$$);
 
 -- NAME: values of options that mean nothing
-SELECT n.o, r.* FROM unnest('{"mode => ''nope''","payload => ''nope''","aggregate_type => ''''","retention => ''-1 day''"}'::text[]) n(o),
+SELECT n.o, r.* FROM unnest('{"mode => ''nope''","payload => ''nope''","aggregate_type => ''''","retention => ''-1 day''","on_conflict => ''nope''"}'::text[]) n(o),
 	witness.refused(format('SELECT esync_enable(''parts'', %s)', n.o)) r;
 
 -- NAME: aggregate_type taken by another table
@@ -224,7 +224,7 @@ SELECT code FROM witness.refused($$SELECT esync_enable('en2.t', aggregate_type =
 SELECT esync_enable('en2.t', aggregate_type => 'en2.t');
 
 -- NAME: options of work not there yet: feature_not_supported
-SELECT n.o, r.* FROM unnest('{"mode => ''last_modified''","sql_merge => true","sql_merge => false","on_conflict => ''merge''","groups => ''[]''","json_merge => ''{}''","links => ''{}''"}'::text[]) n(o),
+SELECT n.o, r.* FROM unnest('{"mode => ''last_modified''","on_conflict => ''server_wins''","on_conflict => ''client_wins''","on_conflict => ''last_write_wins''","on_conflict => ''reject''"}'::text[]) n(o),
 	witness.refused(format('SELECT esync_enable(''parts'', %s)', n.o)) r;
 
 -- NAME: a trigger that is not esync's bears the name of one that is

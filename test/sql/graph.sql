@@ -5,7 +5,7 @@ SET DateStyle TO 'ISO';
 SET client_min_messages TO warning;
 CREATE SCHEMA graph;
 CREATE TABLE graph.block (id int PRIMARY KEY, pressure float8, title text, note text, extra text);
-SELECT esync_enable('graph.block');
+SELECT esync_enable('graph.block', sql_merge => false);	-- contexts are recorded, and no more
 CREATE FUNCTION graph.draw(key int, color boolean DEFAULT false) RETURNS SETOF text LANGUAGE sql AS $$
 SELECT regexp_replace(line, '\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?=  v)', '(time of the commit)')
 FROM esync_graph('graph.block', key, color) AS line

@@ -1,4 +1,5 @@
 -- field_history, esync_history, esync_timeline and esync_row.
+-- Contexts are recorded here and no more: sql_merge is off.
 -- Moments of authors are fixed; commits happen now and are not printed.
 SET TIME ZONE 'UTC';
 SET DateStyle TO 'ISO';
@@ -22,7 +23,7 @@ CREATE TABLE history.valve (
 	tags		jsonb
 );
 SELECT esync_enable('history.valve', mask => '{secret}', exclude => '{noise}',
-	last_modified => '{changed_at}');
+	last_modified => '{changed_at}', sql_merge => false);
 \set v '00000000-0000-0000-0000-000000000001'
 
 -- nothing yet
@@ -121,7 +122,7 @@ SELECT version, event_type, status FROM field_history('history.valve', :'v') WHE
 
 -- a tombstone has a track, and no row of its own
 CREATE TABLE history.soft (id int PRIMARY KEY, t text, deleted_at timestamptz);
-SELECT esync_enable('history.soft', tombstone => 'deleted_at');
+SELECT esync_enable('history.soft', tombstone => 'deleted_at', sql_merge => false);
 BEGIN; SELECT history.at('ann', 'tablet-1', 8); INSERT INTO history.soft VALUES (1, 'a'); COMMIT;
 BEGIN; SELECT history.at('ann', 'tablet-1', 9);
 UPDATE history.soft SET deleted_at = '2025-11-17 09:00+00' WHERE id = 1; COMMIT;
@@ -132,7 +133,7 @@ SELECT field, version, event_type, value, previous_value, status FROM field_hist
 -- a row that was there before esync: its ground is a Baseline
 CREATE TABLE history.old (id int PRIMARY KEY, t text);
 INSERT INTO history.old VALUES (1, 'before'), (2, 'untouched');
-SELECT esync_enable('history.old');
+SELECT esync_enable('history.old', sql_merge => false);
 BEGIN; SELECT history.at('ann', 'tablet-1', 8); UPDATE history.old SET t = 'after' WHERE id = 1; COMMIT;
 SELECT field, version, event_type, value, previous_value, effective_timestamp, status
 FROM field_history('history.old', 1);
@@ -142,7 +143,7 @@ SELECT esync_row('history.old', '3');
 
 -- a change of key: the track goes on under the new key
 CREATE TABLE history.pair (a text, b int, c text, d text, PRIMARY KEY (a, b));
-SELECT esync_enable('history.pair');
+SELECT esync_enable('history.pair', sql_merge => false);
 BEGIN; SELECT history.at('ann', 'tablet-1', 8); INSERT INTO history.pair VALUES ('x', 1, 'c1', 'd1'); COMMIT;
 BEGIN; SELECT history.at('ann', 'tablet-1', 9); UPDATE history.pair SET c = 'c2'; COMMIT;
 BEGIN; SELECT history.at('bob', 'tablet-2', 10); UPDATE history.pair SET b = 2, d = 'd2'; COMMIT;
@@ -155,7 +156,7 @@ SELECT version, event_type, patch, payload FROM esync_history('history.pair', RO
 
 -- what happened unseen is found at the next write, and is a Baseline's
 CREATE TABLE history.drift (id int PRIMARY KEY, t text, u text);
-SELECT esync_enable('history.drift');
+SELECT esync_enable('history.drift', sql_merge => false);
 BEGIN; SELECT history.at('ann', 'tablet-1', 8);
 INSERT INTO history.drift VALUES (1, 'a', 'b'), (2, 'a', 'b'); COMMIT;
 SET esync.enabled = off;
@@ -268,7 +269,7 @@ SELECT f.id FROM history.fuzz f WHERE to_jsonb(f) IS DISTINCT FROM esync_row('hi
 
 -- branch, submit and commit of two authors whose work overlaps
 CREATE TABLE history.lane (id int PRIMARY KEY, t text);
-SELECT esync_enable('history.lane');
+SELECT esync_enable('history.lane', sql_merge => false);
 INSERT INTO history.lane VALUES (1, 'plain');
 BEGIN;
 SELECT esync_context(user_id => 'ann', device_id => 'tablet-1',

@@ -89,7 +89,7 @@ RESET ROLE;
 -- NAME: who may not SELECT may read nothing
 SET ROLE regress_esync_reader;
 SELECT n.q, r.code, r.message FROM unnest(ARRAY['field_history(''sec.t'', 1)', 'esync_history(''sec.t'', 1)', 'esync_replay(''sec.t'', 1)', 'esync_state(''sec.t'', 1)', 'esync_timeline(''sec.t'', 1)', 'esync_graph(''sec.t'', 1)',
-	'esync_row(''sec.t'', ''1'')', 'esync_verify(''sec.t'')', 'esync_as_of(NULL::sec.t, ''infinity'')', 'esync_version(''sec.t'', 1)']) n(q), witness.refused('SELECT * FROM public.' || n.q) r;
+	'esync_row(''sec.t'', ''1'')', 'esync_verify(''sec.t'')', 'esync_as_of(NULL::sec.t, ''infinity'')', 'esync_version(''sec.t'', 1)', 'esync_suggest(''sec.t'', ''1'', ''v'')']) n(q), witness.refused('SELECT * FROM public.' || n.q) r;
 SELECT events, aggregates, bytes, oldest FROM public.esync_status() WHERE tbl = 'sec.t'::regclass;
 RESET ROLE;
 GRANT SELECT ON sec.t TO regress_esync_reader;

@@ -87,7 +87,7 @@ faults_are_none($sub, 'postgres', 'and nothing is wrong');
 # calling esync_enable again does not undo the DBA's choice
 $sub->safe_psql('postgres', q(SELECT esync_enable('item', notify => true)));
 is( $sub->safe_psql('postgres', q(SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'item'::regclass ORDER BY 1)),
-	"0_esync_capture|A\n0_esync_truncate|A", 'esync_enable leaves ALWAYS alone');
+	"0_esync_capture|A\n0_esync_merge|O\n0_esync_truncate|A", 'esync_enable leaves ALWAYS alone');
 $pub->safe_psql('postgres', 'TRUNCATE item');
 $pub->wait_for_catchup('items');
 is( $sub->safe_psql('postgres', 'SELECT count(*), max(version) FROM esync.event WHERE event_type = $$Deleted$$'),

@@ -1,0 +1,707 @@
+/*
+ * apply.c: the only writer of users' tables.
+ *
+ * One edit at a time is merged into its row, as the caller: its grants,
+ * policies, constraints and triggers decide.  The row is locked first; then
+ * the rule (edit.c, merge.c) says what becomes of it, and the statement that
+ * changes it carries the event as an intent to the capture trigger, which
+ * writes it.  Where no row changes the event is written from here.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+#include "capture.h"
+#include "merge.h"
+
+/* the row of an edit, as the table has it */
+typedef struct Target
+{
+	EsyncTracked *t;			/* of the tracked table */
+	text	   *aggregate_id;
+	Datum	   *key;
+	EsyncRights rights;
+	Relation	rel;			/* that holds the row; NULL: there is none */
+	EsyncRow	row;
+	EsyncCapture c;				/* head and leaf */
+} Target;
+
+/* -------------------------------------------------------------- statements */
+
+/* "schema"."table", with ONLY unless it is partitioned. */
+static void
+append_table(StringInfo query, const EsyncTracked *t)
+{
+	appendStringInfo(query, "%s%s",
+					 get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
+					 esync_tracked_name(t));
+}
+
+/* " WHERE key = $first ..." */
+static void
+append_key(StringInfo query, const EsyncTracked *t, int first)
+{
+	for (int k = 0; k < t->nkeys; k++)
+	{
+		const EsyncField *f = &t->fields[t->keyfields[k]];
+
+		appendStringInfoString(query, k ? " AND " : " WHERE ");
+		generate_operator_clause(query, quote_identifier(f->name), f->typid,
+								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
+								 psprintf("$%d", first + k), f->typid);
+	}
+}
+
+/* Runs a statement on the row as the caller; how many rows it changed or found. */
+static uint64
+run(const char *query, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	SPIPlanPtr	plan = esync_plan(query, nargs, types);
+	int			rc = SPI_execute_plan(plan, values, nulls, false, 0);
+
+	MemoryContextSwitchTo(cxt); /* SPI leaves its own */
+	if (rc < 0)
+		elog(ERROR, "executing \"%s\" failed: %s", query, SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
+/* May the caller lock rows of the table: read it, and update any column? */
+static bool
+may_lock(const EsyncTracked *t)
+{
+	return pg_class_aclcheck(t->root, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		(pg_class_aclcheck(t->root, GetUserId(), ACL_UPDATE) == ACLCHECK_OK ||
+		 pg_attribute_aclcheck_all(t->root, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK);
+}
+
+/*
+ * Finds the row, and locks it where the caller may; its place goes to *relid
+ * and *tid.  Who may not update but delete sees it without a lock.
+ */
+static bool
+find_row(EsyncTracked *t, Datum *key, Oid *relid, ItemPointer tid)
+{
+	StringInfoData query;
+	bool		isnull;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "SELECT tableoid, ctid FROM ");
+	append_table(&query, t);
+	append_key(&query, t, 1);
+	if (may_lock(t))
+		appendStringInfoString(&query, " FOR NO KEY UPDATE");
+	if (run(query.data, t->nkeys, esync_rights_key_types(t), key, NULL) == 0)
+		return false;
+	*relid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+											&isnull));
+	ItemPointerCopy((ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[0],
+																SPI_tuptable->tupdesc, 2,
+																&isnull)), tid);
+	SPI_freetuptable(SPI_tuptable);
+	return true;
+}
+
+/* Locks the row of an edit to come, if the caller may and there is one. */
+void
+esync_apply_lock(EsyncTracked *t, text *aggregate_id, Datum *key)
+{
+	Oid			relid;
+	ItemPointerData tid;
+
+	if (!may_lock(t))
+		return;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	(void) find_row(t, key, &relid, &tid);
+	SPI_finish();
+}
+
+/* ------------------------------------------------------------------- the row */
+
+/* The tuple at a place of a table whose lock we hold, as a row that lives on. */
+static void
+fetch_row(Target *g, Oid relid, ItemPointer tid)
+{
+	TupleTableSlot *slot;
+	bool		free;
+
+	g->rel = table_open(relid, RowExclusiveLock);
+	slot = table_slot_create(g->rel, NULL);
+	if (!table_tuple_fetch_row_version(g->rel, tid, SnapshotAny, slot))
+		elog(ERROR, "row (%u,%u) of \"%s\" is gone", ItemPointerGetBlockNumber(tid),
+			 ItemPointerGetOffsetNumber(tid), RelationGetRelationName(g->rel));
+	g->row = esync_capture_row(g->rel, heap_copytuple(ExecFetchSlotHeapTuple(slot, false, &free)));
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * Is there a row after all, as of now?  A transaction's snapshot, or that of a
+ * query that had to wait, may be too old to show it.
+ */
+static bool
+came_meanwhile(Target *g)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	StringInfoData query;
+	bool		found;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "SELECT 1 FROM ");
+	append_table(&query, g->t);
+	append_key(&query, g->t, 1);
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_plan(esync_plan(query.data, g->t->nkeys, esync_rights_key_types(g->t)),
+						 g->key, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "reading a row of \"%s\" failed", g->t->table_name);
+	found = SPI_processed > 0;
+	MemoryContextSwitchTo(cxt);
+	PopActiveSnapshot();
+	return found;
+}
+
+/*
+ * Finds and locks the row; what the stream tells of, and no snapshot of ours
+ * shows, is looked for again.
+ */
+static bool
+take_row(Target *g)
+{
+	Oid			relid;
+	ItemPointerData tid;
+	EsyncLeaf  *keep = NULL;
+	EsyncHead	head;
+
+	for (int tries = 0; tries < 10; tries++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (find_row(g->t, g->key, &relid, &tid))
+		{
+			fetch_row(g, relid, &tid);
+			return true;
+		}
+		esync_store_head(esync_store_open(g->t, CurrentMemoryContext, &keep), g->aggregate_id,
+						 &head);
+		if (!head.found || head.row_xmin == InvalidTransactionId || !came_meanwhile(g))
+			return false;
+		if (IsolationUsesXactSnapshot())
+			break;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access to row \"%s\" of table \"%s\" due to concurrent change",
+					text_to_cstring(g->aggregate_id), g->t->table_name),
+			 errhint("The transaction might succeed if retried.")));
+}
+
+/*
+ * Finds and locks the row, and brings the stream up to what the table holds:
+ * ground for a row without events, a Baseline for what went unseen.  False:
+ * there may be a row, but the caller does not see it.
+ */
+static bool
+meet_row(Target *g)
+{
+	(void) take_row(g);
+	g->c = esync_capture_for(g->rel ? esync_tracked_get(RelationGetRelid(g->rel)) : g->t, g->rel,
+							 CurrentMemoryContext);
+	esync_record_turn(&g->c, g->aggregate_id);
+	if (g->rel)
+		esync_record_meet(&g->c, &g->row);
+	else if (g->c.head.found && g->c.head.row_xmin != InvalidTransactionId)
+	{
+		if (g->rights.rls)
+			return false;
+		esync_record_missing(&g->c);
+	}
+	return true;
+}
+
+/* Masked columns of the row, as the table has them; NULL where there are none. */
+static Jsonb *
+masked_values(const Target *g)
+{
+	EsyncTracked *t = g->c.t;
+	EsyncMember *members = palloc(Max(t->ncolumns, 1) * sizeof(EsyncMember));
+	int			n = 0;
+
+	for (int i = 0; g->rel && i < t->ncolumns; i++)
+	{
+		const EsyncField *f = &t->fields[t->columns[i].field];
+		int			k = t->columns[i].attnum - 1;
+		EsyncAttr	attr = {f->name, 1, f->typid, f->typmod, false};
+
+		if (!f->masked)
+			continue;
+		members[n].key = f->name;
+		members[n].keylen = strlen(f->name);
+		esync_encode_value(esync_shape_make(CurrentMemoryContext, &attr, 1), 0,
+						   g->row.values[k], g->row.isnull[k], &members[n++].value);
+	}
+	return n == 0 ? NULL : esync_json_object(n, members);
+}
+
+/* -------------------------------------------------------------------- rights */
+
+/* The error of a missing right on the table. */
+static void
+no_right(const EsyncMerge *m)
+{
+	aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(m->t->root)),
+				   m->t->table_name);
+}
+
+/* Raises unless the caller may update what the edit changes, losing or not. */
+static void
+check_columns(const EsyncMerge *m)
+{
+	Oid			user = GetUserId();
+
+	if (pg_class_aclcheck(m->t->root, user, ACL_UPDATE) == ACLCHECK_OK)
+		return;
+	if (m->nchanges == 0 &&
+		pg_attribute_aclcheck_all(m->t->root, user, ACL_UPDATE, ACLMASK_ANY) != ACLCHECK_OK)
+		no_right(m);
+	for (int i = 0; i < m->nchanges; i++)
+	{
+		const EsyncField *f = &m->t->fields[m->changes[i].field];
+
+		if (f->attnum != 0 && !esync_merge_is_key(m->t, m->changes[i].field) &&
+			pg_attribute_aclcheck(m->t->root, f->attnum, user, ACL_UPDATE) != ACLCHECK_OK)
+			aclcheck_error_col(ACLCHECK_NO_PRIV,
+							   get_relkind_objtype(get_rel_relkind(m->t->root)),
+							   m->t->table_name, f->name);
+	}
+}
+
+/*
+ * Raises unless the caller may do to the table what the edit says, though no
+ * statement may be run that asks.
+ */
+static void
+check_rights(const EsyncMerge *m, const Target *g)
+{
+	EsyncEventType type = m->intent->event.type;
+	Oid			user = GetUserId();
+
+	if (pg_class_aclcheck(m->t->root, user, ACL_SELECT) != ACLCHECK_OK)
+		no_right(m);
+	if (m->action == ESYNC_ACT_NOTHING)
+		return;
+	if (type == ESYNC_DELETED && m->t->tombstone_field < 0)
+	{
+		if (pg_class_aclcheck(m->t->root, user, ACL_DELETE) != ACLCHECK_OK)
+			no_right(m);
+	}
+	else if (g->rel == NULL && (type == ESYNC_CREATED || type == ESYNC_RESTORED))
+	{
+		/* the INSERT asks for its columns */
+		if (m->action != ESYNC_ACT_INSERT &&
+			pg_class_aclcheck(m->t->root, user, ACL_INSERT) != ACLCHECK_OK)
+			no_right(m);
+	}
+	else
+		check_columns(m);
+}
+
+/* ------------------------------------------------------------------- writing */
+
+/* Parameters of a statement: columns that the merge sets, then the key. */
+typedef struct Parameters
+{
+	int			n;
+	Datum	   *values;
+	Oid		   *types;
+	char	   *nulls;
+} Parameters;
+
+static void
+add_parameter(Parameters *p, const EsyncField *f, Datum value, bool isnull)
+{
+	p->values[p->n] = value;
+	p->types[p->n] = f->typid;
+	p->nulls[p->n++] = isnull ? 'n' : ' ';
+}
+
+static Parameters
+make_parameters(const EsyncTracked *t)
+{
+	Parameters	p = {0};
+	int			n = t->nfields + t->nkeys + 1;
+
+	p.values = palloc(n * sizeof(Datum));
+	p.types = palloc(n * sizeof(Oid));
+	p.nulls = palloc0(n + 1);
+	return p;
+}
+
+static void
+add_key(Parameters *p, const Target *g)
+{
+	for (int k = 0; k < g->t->nkeys; k++)
+		add_parameter(p, &g->t->fields[g->t->keyfields[k]], g->key[k], false);
+}
+
+/* UPDATE of the columns that the merge sets. */
+static uint64
+update_row(const EsyncMerge *m, const Target *g)
+{
+	Parameters	p = make_parameters(m->t);
+	StringInfoData query;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "UPDATE ");
+	append_table(&query, m->t);
+	for (int i = 0; i < m->t->nfields; i++)
+	{
+		if (!m->intent->set[i])
+			continue;
+		appendStringInfo(&query, "%s%s = $%d", p.n ? ", " : " SET ",
+						 quote_identifier(m->t->fields[i].name), p.n + 1);
+		add_parameter(&p, &m->t->fields[i], m->intent->values[i], m->intent->isnull[i]);
+	}
+	append_key(&query, m->t, p.n + 1);
+	add_key(&p, g);
+	return run(query.data, p.n, p.types, p.values, p.nulls);
+}
+
+/* INSERT of the key and the columns that the merge sets; the others take their defaults. */
+static uint64
+insert_row(const EsyncMerge *m, const Target *g)
+{
+	Parameters	p = make_parameters(m->t);
+	StringInfoData query;
+
+	initStringInfo(&query);
+	appendStringInfo(&query, "INSERT INTO %s (", esync_tracked_name(m->t));
+	for (int k = 0; k < m->t->nkeys; k++)
+	{
+		const EsyncField *f = &m->t->fields[m->t->keyfields[k]];
+
+		if (f->generated)
+			continue;
+		appendStringInfo(&query, "%s%s", p.n ? ", " : "", quote_identifier(f->name));
+		add_parameter(&p, f, g->key[k], false);
+	}
+	for (int i = 0; i < m->t->nfields; i++)
+	{
+		if (!m->intent->set[i])
+			continue;
+		appendStringInfo(&query, "%s%s", p.n ? ", " : "", quote_identifier(m->t->fields[i].name));
+		add_parameter(&p, &m->t->fields[i], m->intent->values[i], m->intent->isnull[i]);
+	}
+	appendStringInfoString(&query, ") OVERRIDING SYSTEM VALUE VALUES (");
+	for (int i = 0; i < p.n; i++)
+		appendStringInfo(&query, "%s$%d", i ? ", " : "", i + 1);
+	appendStringInfoChar(&query, ')');
+	return run(query.data, p.n, p.types, p.values, p.nulls);
+}
+
+/* DELETE of the row. */
+static uint64
+delete_row(const EsyncMerge *m, const Target *g)
+{
+	Parameters	p = make_parameters(m->t);
+	StringInfoData query;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "DELETE FROM ");
+	append_table(&query, m->t);
+	append_key(&query, m->t, 1);
+	add_key(&p, g);
+	return run(query.data, p.n, p.types, p.values, p.nulls);
+}
+
+/*
+ * Changes the row; the capture trigger finds the intent and writes the event.
+ * What triggers and cascades write meanwhile is the user's, but no device's.
+ */
+static void
+write_row(EsyncMerge *m, Target *g)
+{
+	EsyncIntent *in = m->intent;
+	EsyncContext context = {0};
+	const EsyncContext *former;
+
+	context.user_id = m->edit->user_id;
+	context.db_role = m->edit->db_role;
+	if (g->rel)
+	{
+		in->relid = RelationGetRelid(g->rel);
+		in->tid = g->row.tuple->t_self;
+	}
+	esync_pending_push_intent(in);
+	former = esync_context_lend(&context);
+	PG_TRY();
+	{
+		if (m->action == ESYNC_ACT_UPDATE)
+			(void) update_row(m, g);
+		else if (m->action == ESYNC_ACT_INSERT)
+			(void) insert_row(m, g);
+		else
+			(void) delete_row(m, g);
+	}
+	PG_FINALLY();
+	{
+		esync_context_put_back(former);
+	}
+	PG_END_TRY();
+	esync_pending_forget_intent(in);
+	if (!in->written)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("an edit of table \"%s\" did not reach the row", m->t->table_name),
+				 errhint("A trigger or a row policy of the table suppressed the change, or capture is switched off.")));
+}
+
+/* ------------------------------------------------------------------- outcome */
+
+/* Does any event but this device's own lie between the edit's base and its own event? */
+static bool
+others_between(const EsyncMerge *m, int64 version)
+{
+	for (int i = m->nseen; i < m->events->n; i++)
+	{
+		const EsyncEvent *e = &m->events->e[i];
+
+		if (e->device_id == NULL || m->edit->device_id == NULL ||
+			VARSIZE_ANY_EXHDR(e->device_id) != VARSIZE_ANY_EXHDR(m->edit->device_id) ||
+			memcmp(VARDATA_ANY(e->device_id), VARDATA_ANY(m->edit->device_id),
+				   VARSIZE_ANY_EXHDR(e->device_id)) != 0)
+			return true;
+	}
+	/* what the table's triggers made of it is no device's */
+	return m->action != ESYNC_ACT_NOTHING && version > m->intent->event.version;
+}
+
+/* The row as the caller sees it now, what was just written included. */
+static Jsonb *
+present_row(Target *g)
+{
+	Jsonb	   *row;
+
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	row = esync_row_read(g->t, &g->rights, g->key);
+	PopActiveSnapshot();
+	return row;
+}
+
+/* Is the event one of those between which a conflict lies now? */
+static bool
+is_party(const EsyncClash *clash)
+{
+	return clash->open && clash->mine != 0;
+}
+
+/* Tells what became of the edit. */
+static void
+tell(EsyncMerge *m, Target *g, EsyncOutcome *o)
+{
+	ListCell   *lc;
+
+	esync_record_turn(&g->c, g->aggregate_id);
+	o->version = g->c.head.version;
+	o->deleted = (g->c.head.flags & ESYNC_FLAG_DELETED) != 0;
+	o->ignored = m->ignored;
+	o->with_row = others_between(m, o->version);
+	if (m->action == ESYNC_ACT_NOTHING)
+	{
+		if (o->with_row)
+			o->row = present_row(g);
+		return;
+	}
+	o->event_id = m->intent->event.event_id;
+	o->effective = m->intent->event.effective;
+	foreach(lc, m->intent->clashes)
+	{
+		if (is_party(lfirst(lc)))
+			o->clashes = lappend(o->clashes, lfirst(lc));
+	}
+	o->with_row |= o->clashes != NIL;
+	if (o->with_row)
+		o->row = present_row(g);
+}
+
+/* ---------------------------------------------------------------- moved keys */
+
+/* Where the row went by a change of its key that the author had not seen; NULL: nowhere. */
+static text *
+moved_to(const EsyncMerge *m, int64 *version)
+{
+	const Jsonb *meta;
+	JsonbValue	link;
+	JsonbValue	id;
+	JsonbValue	at;
+
+	if (m->until >= m->events->n)
+		return NULL;
+	meta = m->events->e[m->until].meta;
+	if (meta == NULL || !esync_json_member(&meta->root, "moved_to", 8, &link) ||
+		link.type != jbvBinary ||
+		!esync_json_member(link.val.binary.data, "aggregate_id", 12, &id) ||
+		!esync_json_member(link.val.binary.data, "version", 7, &at))
+		return NULL;
+	*version = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(at.val.numeric)));
+	return cstring_to_text_with_len(id.val.string.val, id.val.string.len);
+}
+
+/* The fields in which the edit shows under the former key, as an object; NULL: in none. */
+static Jsonb *
+shown_changes(EsyncMerge *m)
+{
+	EsyncMember *members = palloc((m->nchanges + 1) * sizeof(EsyncMember));
+	int			n = 0;
+
+	for (int i = 0; i < m->nchanges; i++)
+	{
+		const EsyncChange *c = &m->changes[i];
+
+		if (m->t->fields[c->field].attnum == 0 || !esync_merge_shows(m, c->field))
+			continue;
+		members[n].key = m->t->fields[c->field].name;
+		members[n].keylen = strlen(members[n].key);
+		members[n++].value = c->value;
+	}
+	return n == 0 ? NULL : esync_json_object(n, members);
+}
+
+/*
+ * A late edit follows its row to the key that it has now: what of it shows
+ * under the former key is an edit of the row under the new one, on top of the
+ * move.  False, and nothing was written: that one is wrong.
+ */
+static bool
+follow_move(EsyncMerge *m, const Target *g, EsyncOutcome *o)
+{
+	EsyncEdit	edit = *m->edit;
+	EsyncExtra	extra = {.key = "moved_from"};
+	EsyncOutcome outcome;
+	int64		version;
+	text	   *to;
+	Datum	   *key;
+
+	if ((to = moved_to(m, &version)) == NULL)
+		return true;
+	edit.verb = m->intent->event.type == ESYNC_DELETED ? ESYNC_VERB_DELETE : ESYNC_VERB_UPDATE;
+	edit.document = edit.base = NULL;
+	edit.set = edit.verb == ESYNC_VERB_DELETE ? NULL : shown_changes(m);
+	if (edit.verb == ESYNC_VERB_UPDATE && edit.set == NULL)
+		return true;
+	edit.has_base_version = true;
+	edit.base_version = version;
+	edit.device_id = NULL;		/* its queue is that of the former key */
+	edit.device_seq = 0;
+	esync_meta_link(g->aggregate_id, m->intent->event.version, &extra.value);
+	edit.meta = esync_meta_with(edit.meta, &extra, 1);
+	key = palloc(g->t->nkeys * sizeof(Datum));
+	if (!esync_key_values(g->t, to, key))
+		return true;
+	esync_apply(g->t, to, key, &edit, &outcome);
+	m->code = outcome.code;
+	m->message = outcome.message;
+	o->clashes = outcome.clashes;
+	return outcome.code == NULL;
+}
+
+/* The error where an edit is to be written while nobody records. */
+static void
+check_enabled(const EsyncTracked *t)
+{
+	if (!esync_enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("edits cannot be merged while esync.enabled is off"),
+				 errhint("Set esync.enabled to on.")));
+	if (!t->enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_ESYNC_NOT_TRACKED),
+				 errmsg("table \"%s\" is not tracked", t->table_name),
+				 errhint("SELECT esync_enable('%s') begins to track it again.", t->table_name)));
+}
+
+/* The caller sees no such row. */
+static void
+not_found(EsyncMerge *m, const Target *g)
+{
+	m->code = "not_found";
+	m->message = psprintf("table \"%s\" has no row \"%s\" that you may change",
+						  g->t->table_name, text_to_cstring(g->aggregate_id));
+}
+
+/* Merges the edit, SPI being connected; see esync.h. */
+static void
+apply(EsyncMerge *m, Target *g, EsyncOutcome *o)
+{
+	if (!meet_row(g))
+	{
+		not_found(m, g);
+		return;
+	}
+	m->head = g->c.head.found ? g->c.head.version : 0;
+	m->head_commit = g->c.head.found ? g->c.head.commit : DT_NOBEGIN;
+	m->key_at = esync_key_object(g->t, g->aggregate_id);
+	m->masked = masked_values(g);
+	m->whole = o->blind = g->rel == NULL && g->rights.rls && m->head > 0;
+	if (!esync_edit_meet(m, g->rel != NULL))
+		return;
+	check_rights(m, g);
+	if (g->rel == NULL && g->rights.rls && m->action != ESYNC_ACT_NOTHING &&
+		(m->action == ESYNC_ACT_STORE || m->intent->event.type != ESYNC_CREATED))
+	{
+		not_found(m, g);		/* nobody can ask the policies about a row that is gone */
+		return;
+	}
+	if (m->action == ESYNC_ACT_STORE)
+	{
+		if (!follow_move(m, g, o))
+			return;
+		esync_merged_put_rowless(&g->c, m->intent, g->rel ? &g->row : NULL);
+	}
+	else if (m->action != ESYNC_ACT_NOTHING)
+		write_row(m, g);
+	tell(m, g, o);
+}
+
+/* Merges one edit into its row, as the caller; see esync.h. */
+void
+esync_apply(EsyncTracked *t, text *aggregate_id, Datum *key, const EsyncEdit *edit,
+			EsyncOutcome *outcome)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	EsyncMerge	m = {0};
+	Target		g = {0};
+
+	check_enabled(t);
+	memset(outcome, 0, sizeof(EsyncOutcome));
+	m.t = g.t = t;
+	m.edit = edit;
+	m.aggregate_id = outcome->aggregate_id = g.aggregate_id = aggregate_id;
+	g.key = key;
+	esync_rights_read(t, &g.rights);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	MemoryContextSwitchTo(caller);
+	apply(&m, &g, outcome);
+	MemoryContextSwitchTo(caller);
+	if (g.rel)
+		table_close(g.rel, NoLock);
+	SPI_finish();
+	outcome->code = m.code;
+	outcome->message = m.message;
+}

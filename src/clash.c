@@ -1,0 +1,750 @@
+/*
+ * clash.c: between which events of a row a conflict lies.
+ *
+ * Contenders of a field are those of the events that set it whose edit nobody
+ * replaced who had seen it; where they do not agree, there is a conflict.  All
+ * that lies before an event's base was seen by its author, so only what came
+ * later needs looking at.  For the row as a whole (a delete against an edit)
+ * all events are looked at: that is rare.
+ *
+ * Values point into the events; lists and what else is made live in the
+ * current memory context.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "merge.h"
+#include "paths.h"
+
+/* one event that sets the field at hand, and to what */
+typedef struct Setter
+{
+	EsyncContender c;
+	bool		whole;			/* the column as a whole */
+	JsonbValue	value;
+	const char *path;			/* below the column, of an operation inside of it */
+	int			pathlen;
+} Setter;
+
+/* the setters of one field; the event at hand is the last */
+typedef struct Setters
+{
+	int			n;
+	Setter	   *s;
+} Setters;
+
+/* ------------------------------------------------------------------- values */
+
+/* A value as a document of its own. */
+static Jsonb *
+document_of(const JsonbValue *value)
+{
+	return esync_json_from_value(value);
+}
+
+static Jsonb *
+null_document(void)
+{
+	JsonbValue	null = {.type = jbvNull};
+
+	return esync_json_from_value(&null);
+}
+
+/* What event i set in all members of a group, as an object; false: in none. */
+static bool
+group_value(EsyncMerge *m, int i, const EsyncGroup *group, JsonbValue *value)
+{
+	EsyncMember *members = palloc(group->nfields * sizeof(EsyncMember));
+	int			n = 0;
+	Jsonb	   *object;
+
+	for (int k = 0; k < group->nfields; k++)
+	{
+		if (!esync_merge_sets(m, i, group->fields[k], &members[n].value))
+			continue;
+		members[n].key = m->t->fields[group->fields[k]].name;
+		members[n].keylen = strlen(members[n].key);
+		n++;
+	}
+	if (n == 0)
+		return false;
+	object = esync_json_object(n, members);
+	esync_json_root(object, value);
+	return true;
+}
+
+/* ------------------------------------------------------------- what is set */
+
+/* The field in which an operation of an event lies; -1: none. */
+int
+esync_merge_field_of_op(const EsyncTracked *t, const EsyncPathOp *op, int64 event_id)
+{
+	char	   *name = palloc(op->columnlen + 1);
+	int			len = esync_pointer_token(op->path, op->columnlen, name);
+
+	return len < 0 ? -1 : esync_field_at(t->fields, t->nfields, name, len, event_id);
+}
+
+/*
+ * Does an operation of an event lie in a field?  All fields are asked only
+ * where this one may be meant.
+ */
+bool
+esync_merge_op_in_field(const EsyncTracked *t, const EsyncPathOp *op, int64 event_id, int field)
+{
+	if (memchr(op->path, '~', op->columnlen) == NULL &&
+		!esync_field_bore(&t->fields[field], op->path + 1, op->columnlen - 1))
+		return false;
+	return esync_merge_field_of_op(t, op, event_id) == field;
+}
+
+/* What a payload written with that event has for a field; false: nothing. */
+bool
+esync_merge_member(const EsyncTracked *t, const Jsonb *payload, int field, int64 event_id,
+				   JsonbValue *value)
+{
+	EsyncWalk	walk;
+
+	esync_walk_init(&walk, &payload->root);
+	while (esync_walk_next(&walk))
+		if (esync_field_bore(&t->fields[field], walk.key, walk.keylen) &&
+			esync_field_at(t->fields, t->nfields, walk.key, walk.keylen, event_id) == field)
+		{
+			*value = walk.value;
+			return true;
+		}
+	return false;
+}
+
+/*
+ * Does event i set a field, or something in it?  value, if not NULL, takes
+ * what: the whole column, or what its last operation inside has.
+ */
+bool
+esync_merge_sets(EsyncMerge *m, int i, int field, JsonbValue *value)
+{
+	EsyncEvent *e = &m->events->e[i];
+	bool		ground = e->type == ESYNC_BASELINE && !(e->flags & ESYNC_FLAG_DRIFT);
+	EsyncWalk	walk;
+	bool		found = false;
+
+	if (e->type == ESYNC_CREATED && esync_json_count(&e->patch->root) == 0)
+	{
+		JsonbValue	member;
+
+		return esync_event_payload(e) != NULL &&
+			esync_merge_member(m->t, e->payload, field, e->event_id, value ? value : &member);
+	}
+	if (ground)
+		return false;
+	esync_walk_init(&walk, &e->patch->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncPathOp op;
+
+		if (!esync_paths_read(&walk.value, &op) ||
+			!esync_merge_op_in_field(m->t, &op, e->event_id, field))
+			continue;
+		if (value)
+			*value = op.value;
+		found = true;
+	}
+	return found;
+}
+
+/* ------------------------------------------------------------- the maximal */
+
+/*
+ * Has anybody replaced setter i who had seen it?  No base reaches up to its own
+ * event, so the highest of all decides; else a device's own queue may.
+ */
+static bool
+is_replaced(const Setters *all, int i, int64 highest_base)
+{
+	if (all->s[i].c.version <= highest_base)
+		return true;
+	for (int k = 0; k < all->n && all->s[i].c.device_id != NULL; k++)
+		if (k != i && esync_merge_seen(&all->s[k].c, &all->s[i].c))
+			return true;
+	return false;
+}
+
+/* Leaves only those that nobody replaced. */
+static void
+keep_maximal(Setters *all)
+{
+	bool	   *replaced = palloc(Max(all->n, 1) * sizeof(bool));
+	int64		highest_base = 0;
+	int			n = 0;
+
+	for (int i = 0; i < all->n; i++)
+		highest_base = Max(highest_base, all->s[i].c.base_version);
+	for (int i = 0; i < all->n; i++)
+		replaced[i] = is_replaced(all, i, highest_base);
+	for (int i = 0; i < all->n; i++)
+		if (!replaced[i])
+			all->s[n++] = all->s[i];
+	all->n = n;
+}
+
+/* Do they all say the same? */
+static bool
+agree(const Setters *all)
+{
+	for (int i = 1; i < all->n; i++)
+		if (!esync_json_equal(&all->s[i].value, &all->s[0].value, false))
+			return false;
+	return true;
+}
+
+static int
+setter_cmp(const void *a, const void *b)
+{
+	int64		x = ((const Setter *) a)->c.event_id;
+	int64		y = ((const Setter *) b)->c.event_id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* ----------------------------------------------------------------- a clash */
+
+/* The setters as contenders of a clash; the lowest base says what was before them. */
+static EsyncClash *
+make_clash(char *field, const char *kind, Setters *all)
+{
+	EsyncClash *clash = palloc0(sizeof(EsyncClash));
+
+	qsort(all->s, all->n, sizeof(Setter), setter_cmp);
+	clash->field = field;
+	clash->kind = kind;
+	clash->open = true;
+	clash->ncontenders = all->n;
+	clash->contenders = palloc(all->n * sizeof(EsyncContender));
+	clash->base_at = PG_INT64_MAX;
+	for (int i = 0; i < all->n; i++)
+	{
+		clash->contenders[i] = all->s[i].c;
+		clash->contenders[i].value = document_of(&all->s[i].value);
+		clash->base_at = Min(clash->base_at, all->s[i].c.base_version);
+	}
+	return clash;
+}
+
+/* A clash that is settled in a field. */
+static EsyncClash *
+settled(char *field, const char *resolution)
+{
+	EsyncClash *clash = palloc0(sizeof(EsyncClash));
+
+	clash->field = field;
+	clash->resolution = resolution;
+	return clash;
+}
+
+/* Are all contenders creations of the row? */
+static bool
+all_created(const Setters *all)
+{
+	for (int i = 0; i < all->n; i++)
+		if (all->s[i].c.type != ESYNC_CREATED)
+			return false;
+	return true;
+}
+
+/* Does an event of that type write the delete register? */
+static bool
+type_writes_register(EsyncEventType type)
+{
+	return type == ESYNC_CREATED || type == ESYNC_DELETED || type == ESYNC_RESTORED;
+}
+
+/*
+ * Marks the contender that shows: the greatest stamp.  Whether there is a row
+ * is said by the delete register alone, however late an edit was saved.
+ */
+static void
+mark_shown(const EsyncEvents *events, const EsyncEvent *e, EsyncClash *clash)
+{
+	EsyncStamp	best = {0};
+	int			shown = -1;
+
+	for (int i = 0; i < clash->ncontenders; i++)
+	{
+		EsyncStamp	stamp = esync_event_stamp(e);
+
+		if (clash->field == NULL && !type_writes_register(clash->contenders[i].type))
+			continue;
+		for (int k = 0; k < events->n; k++)
+			if (events->e[k].event_id == clash->contenders[i].event_id)
+				stamp = esync_event_stamp(&events->e[k]);
+		if (shown < 0 || esync_stamp_cmp(&stamp, &best) > 0)
+		{
+			best = stamp;
+			shown = i;
+		}
+	}
+	clash->contenders[shown].shown = true;
+}
+
+/* ------------------------------------------------------------ field by field */
+
+/* An event as a setter. */
+static Setter
+setter_of(const EsyncEvent *e, const JsonbValue *value)
+{
+	Setter		s = {0};
+
+	s.c = esync_merge_contender(e);
+	s.value = *value;
+	return s;
+}
+
+/*
+ * Had the device of event i replaced what it set, by an edit that the author
+ * at hand has seen though it had not seen this one?
+ */
+static bool
+is_overtaken(EsyncMerge *m, int i, int field, const EsyncGroup *group)
+{
+	EsyncContender x = esync_merge_contender(&m->events->e[i]);
+	JsonbValue	value;
+
+	for (int k = 0; k < m->nseen && (m->events->e[i].flags & ESYNC_FLAG_OVERTAKEN); k++)
+	{
+		EsyncContender y = esync_merge_contender(&m->events->e[k]);
+
+		if (esync_merge_seen(&y, &x) &&
+			(group ? group_value(m, k, group, &value) : esync_merge_sets(m, k, field, NULL)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The clash of a column or a group that the event at hand sets to value; NULL
+ * where the same device did so later.
+ */
+static EsyncClash *
+clash_of_field(EsyncMerge *m, const EsyncEvent *e, int field, const EsyncGroup *group,
+			   char *name, const JsonbValue *value)
+{
+	Setters		all = {0};
+	bool		unseen = false;
+
+	all.s = palloc0((m->events->n - m->nseen + 1) * sizeof(Setter));
+	for (int i = m->nseen; i < m->until; i++)
+	{
+		Setter	   *s = &all.s[all.n];
+
+		if (m->events->e[i].flags & ESYNC_FLAG_DERIVED)
+			continue;			/* the ledger speaks of what authors said */
+		if (group ? !group_value(m, i, group, &s->value) :
+			!esync_merge_sets(m, i, field, &s->value))
+			continue;
+		if (esync_merge_own_after(m, &m->events->e[i]))
+			return NULL;
+		if (is_overtaken(m, i, field, group))
+			continue;
+		s->c = esync_merge_contender(&m->events->e[i]);
+		unseen |= !esync_merge_own_before(m, &m->events->e[i]);
+		all.n++;
+	}
+	if (!unseen)
+		return settled(name, "superseded");
+	all.s[all.n++] = setter_of(e, value);
+	keep_maximal(&all);
+	if (agree(&all))
+		return settled(name, "agreed");
+	return make_clash(name, all_created(&all) ? "create_create" : "field", &all);
+}
+
+/* "column/path" as the ledger names what lies inside of a column. */
+static char *
+path_name(const char *path, int len)
+{
+	char	   *token = palloc(len + 1);
+	const char *deeper = memchr(path + 1, '/', len - 1);
+	int			n = esync_pointer_token(path, deeper ? deeper - path : len, token);
+
+	return psprintf("%s%s", pnstrdup(token, Max(n, 0)),
+					deeper ? pnstrdup(deeper, len - (deeper - path)) : "");
+}
+
+/* ---------------------------------------------------------- the whole row */
+
+/* Does an event write the delete register?  The halves of a change of key take nothing. */
+static bool
+writes_register(const EsyncEvent *e)
+{
+	if (e->flags & ESYNC_FLAG_MOVED)
+		return false;
+	return type_writes_register(esync_merge_contender(e).type);
+}
+
+/* Does an event set anything, and not the delete register? */
+static bool
+is_edit(const EsyncEvent *e)
+{
+	return (e->type == ESYNC_UPDATED || (e->type == ESYNC_RESOLVED && !esync_event_life(e))) &&
+		!(e->flags & ESYNC_FLAG_DERIVED) && esync_json_count(&e->patch->root) > 0;
+}
+
+/* Does the operation lie in a column of the key?  It names the row, and is no edit. */
+static bool
+is_of_key(const EsyncTracked *t, const EsyncPathOp *op, int64 event_id)
+{
+	int			field = esync_merge_field_of_op(t, op, event_id);
+
+	return field >= 0 && esync_merge_is_key(t, field);
+}
+
+/* What an edit set, as an object by paths without their slash; a delete set null. */
+static Jsonb *
+edit_value(const EsyncTracked *t, const EsyncEvent *e)
+{
+	int			n = 0;
+	EsyncMember *members;
+	EsyncWalk	walk;
+
+	if (esync_merge_contender(e).type == ESYNC_DELETED)
+		return null_document();
+	members = palloc(Max(esync_json_count(&e->patch->root), 1) * sizeof(EsyncMember));
+	esync_walk_init(&walk, &e->patch->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncPathOp op;
+		int			i;
+
+		if (!esync_paths_read(&walk.value, &op) || is_of_key(t, &op, e->event_id))
+			continue;
+		members[n].key = path_name(op.path, op.len);
+		members[n].keylen = strlen(members[n].key);
+		members[n].value = op.value;
+		for (i = 0; i < n; i++)
+			if (strcmp(members[i].key, members[n].key) == 0)
+				break;
+		if (i == n)
+			n++;
+		else
+			members[i].value = op.value;
+	}
+	return esync_json_object(n, members);
+}
+
+/* Sorts events by what part they may play: writers of the register, and edits that none saw. */
+static void
+register_setters(const EsyncTracked *t, const EsyncEvents *events, Setters *writers,
+				 Setters *edits)
+{
+	for (int i = 0; i < events->n; i++)
+	{
+		const EsyncEvent *e = &events->e[i];
+		Setters    *to = writes_register(e) ? writers : is_edit(e) ? edits : NULL;
+		JsonbValue	value;
+
+		if (to == NULL)
+			continue;
+		esync_json_root(edit_value(t, e), &value);
+		to->s[to->n++] = setter_of(e, &value);
+	}
+}
+
+/* Had no writer of the register seen the edit? */
+static bool
+is_unanswered(const Setters *writers, const Setter *edit)
+{
+	for (int i = 0; i < writers->n; i++)
+		if (esync_merge_seen(&writers->s[i].c, &edit->c))
+			return false;
+	return true;
+}
+
+/* Does a delete stand against something else that neither had seen? */
+static bool
+stands_against(const Setter *delete, const Setter *other)
+{
+	return delete->c.type == ESYNC_DELETED && other->c.type != ESYNC_DELETED &&
+		!esync_merge_seen(&delete->c, &other->c) && !esync_merge_seen(&other->c, &delete->c);
+}
+
+/* Adds those of a list that stand against a delete. */
+static void
+add_against(Setters *to, const Setter *delete, const Setters *from)
+{
+	for (int i = 0; i < from->n; i++)
+		if (stands_against(delete, &from->s[i]))
+			to->s[to->n++] = from->s[i];
+}
+
+/* Adds one that is not there yet. */
+static void
+add_once(Setters *to, const Setter *one)
+{
+	for (int i = 0; i < to->n; i++)
+		if (to->s[i].c.event_id == one->c.event_id)
+			return;
+	to->s[to->n++] = *one;
+}
+
+/*
+ * The clash of deletes against what their authors had not seen, among all
+ * events of the row, the one at hand included.
+ */
+static EsyncClash *
+clash_of_row(const EsyncTracked *t, const EsyncEvents *events)
+{
+	Setters		writers = {0, palloc0((events->n + 1) * sizeof(Setter))};
+	Setters		edits = {0, palloc0((events->n + 1) * sizeof(Setter))};
+	Setters		all = {0, palloc0((events->n + 1) * sizeof(Setter))};
+	int			n = 0;
+
+	register_setters(t, events, &writers, &edits);
+	for (int i = 0; i < edits.n; i++)
+		if (is_unanswered(&writers, &edits.s[i]))
+			edits.s[n++] = edits.s[i];
+	edits.n = n;
+	keep_maximal(&writers);
+	for (int i = 0; i < writers.n; i++)
+	{
+		Setters		against = {0, palloc0((events->n + 1) * sizeof(Setter))};
+
+		add_against(&against, &writers.s[i], &edits);
+		keep_maximal(&against);
+		add_against(&against, &writers.s[i], &writers);
+		for (int k = 0; k < against.n; k++)
+			add_once(&all, &against.s[k]);
+		if (against.n > 0)
+			add_once(&all, &writers.s[i]);
+	}
+	if (all.n == 0)
+		return settled(NULL, "superseded");
+	return make_clash(NULL, "delete_edit", &all);
+}
+
+/* Has somebody set the column, or a place in it, whom the author at hand had not seen? */
+static bool
+is_set_unseen(EsyncMerge *m, int field)
+{
+	for (int i = m->nseen; i < m->until; i++)
+		if (!esync_merge_own_before(m, &m->events->e[i]) &&
+			!(m->events->e[i].flags & ESYNC_FLAG_DERIVED) && esync_merge_sets(m, i, field, NULL))
+			return true;
+	return false;
+}
+
+/*
+ * Is there a delete, or anything against one, that the author at hand had not
+ * seen?  Or has somebody unseen set a column that is merged path by path?
+ */
+bool
+esync_clash_needs_whole(EsyncMerge *m, const EsyncEvent *e)
+{
+	for (int i = m->nseen; i < m->until; i++)
+	{
+		const EsyncEvent *x = &m->events->e[i];
+
+		if (esync_merge_own_before(m, x))
+			continue;
+		if ((x->type == ESYNC_DELETED && writes_register(x)) ||
+			(writes_register(e) && (writes_register(x) || is_edit(x))))
+			return true;
+	}
+	for (int i = 0; i < m->nchanges; i++)
+		if (m->t->fields[m->changes[i].field].json_merge &&
+			is_set_unseen(m, m->changes[i].field))
+			return true;
+	return false;
+}
+
+/* --------------------------------------------------------------------- all */
+
+static int
+contender_cmp(const void *a, const void *b)
+{
+	int64		x = ((const EsyncContender *) a)->event_id;
+	int64		y = ((const EsyncContender *) b)->event_id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Adds the contenders of another clash that this one does not have. */
+static void
+take_contenders(EsyncClash *to, const EsyncClash *from)
+{
+	to->contenders = repalloc(to->contenders,
+							  (to->ncontenders + from->ncontenders) * sizeof(EsyncContender));
+	for (int i = 0; i < from->ncontenders; i++)
+	{
+		bool		found = false;
+
+		for (int k = 0; k < to->ncontenders; k++)
+			found |= to->contenders[k].event_id == from->contenders[i].event_id;
+		if (!found)
+			to->contenders[to->ncontenders++] = from->contenders[i];
+	}
+	to->base_at = Min(to->base_at, from->base_at);
+	qsort(to->contenders, to->ncontenders, sizeof(EsyncContender), contender_cmp);
+}
+
+/* The places inside of a column that the event sets, as settled: its author had seen all. */
+static List *
+settle_places(const EsyncChange *c, List *list)
+{
+	EsyncWalk	walk;
+
+	if (c->ops == NULL)
+		return lappend(list, settled(pstrdup(c->name), "superseded"));
+	esync_walk_init(&walk, &c->ops->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncPathOp op;
+
+		if (esync_paths_read(&walk.value, &op))
+			list = lappend(list, settled(path_name(op.path, op.len), "superseded"));
+	}
+	return list;
+}
+
+/* The clashes of one change. */
+static List *
+clash_of_change(EsyncMerge *m, const EsyncEvent *e, const EsyncChange *c,
+				const EsyncEvents *whole, List *list)
+{
+	const EsyncField *f = &m->t->fields[c->field];
+	EsyncClash *clash;
+
+	if (f->json_merge && whole != NULL && is_set_unseen(m, c->field))
+		return esync_inner_clashes(m->t, whole, c->field, list);
+	if (f->json_merge)
+		return settle_places(c, list);
+	clash = clash_of_field(m, e, c->field, NULL, pstrdup(f->name), &c->value);
+	return clash ? lappend(list, clash) : list;
+}
+
+/* The clashes of a group, once for all its members. */
+static List *
+clash_of_group(EsyncMerge *m, const EsyncEvent *e, int group, List *list)
+{
+	const EsyncGroup *g = &m->t->groups[group];
+	EsyncMember *members = palloc(g->nfields * sizeof(EsyncMember));
+	int			n = 0;
+	JsonbValue	value;
+	EsyncClash *clash;
+
+	for (int i = 0; i < m->nchanges; i++)
+		if (m->t->fields[m->changes[i].field].group == group)
+		{
+			members[n].key = m->t->fields[m->changes[i].field].name;
+			members[n].keylen = strlen(members[n].key);
+			members[n++].value = m->changes[i].value;
+		}
+	if (n == 0)
+		return list;
+	esync_json_root(esync_json_object(n, members), &value);
+	clash = clash_of_field(m, e, -1, g, pstrdup(g->name), &value);
+	return clash ? lappend(list, clash) : list;
+}
+
+/*
+ * An event may set two places inside of a column that another set as a whole:
+ * that is one clash.  Takes the contenders of later ones into the first.
+ */
+static List *
+join_namesakes(List *list)
+{
+	List	   *joined = NIL;
+	ListCell   *lc;
+
+	foreach(lc, list)
+	{
+		EsyncClash *clash = lfirst(lc);
+		EsyncClash *first = NULL;
+		ListCell   *lj;
+
+		foreach(lj, joined)
+		{
+			EsyncClash *other = lfirst(lj);
+
+			if (clash->field && other->field && strcmp(clash->field, other->field) == 0)
+				first = other;
+		}
+		if (first == NULL)
+			joined = lappend(joined, clash);
+		else if (!first->open)
+			*first = *clash;
+		else if (clash->open)
+			take_contenders(first, clash);
+	}
+	return joined;
+}
+
+/*
+ * What the event at hand does to the ledger, field by field; `whole` are all
+ * events of the row, with this one, where esync_clash_needs_whole said so.
+ */
+List *
+esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole)
+{
+	List	   *list = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < m->nchanges; i++)
+	{
+		const EsyncField *f = &m->t->fields[m->changes[i].field];
+
+		if (f->masked || f->group >= 0 || m->changes[i].field == m->t->tombstone_field)
+			continue;
+		list = clash_of_change(m, e, &m->changes[i], whole, list);
+	}
+	for (int g = 0; g < m->t->ngroups; g++)
+		list = clash_of_group(m, e, g, list);
+	if (whole)
+		list = lappend(list, clash_of_row(m->t, whole));
+	else if (writes_register(e))
+		list = lappend(list, settled(NULL, "superseded"));
+	list = join_namesakes(list);
+	foreach(lc, list)
+	{
+		EsyncClash *clash = lfirst(lc);
+
+		if (clash->open)
+			mark_shown(whole && clash->field == NULL ? whole : m->events, e, clash);
+	}
+	return list;
+}
+
+/* The fields that an event sets, as clashes that are settled: its author had seen all. */
+List *
+esync_clash_settle(EsyncTracked *t, const EsyncEvent *e)
+{
+	List	   *list = NIL;
+	EsyncWalk	walk;
+
+	if (e->type == ESYNC_BASELINE)
+		return NIL;
+	if (writes_register(e))
+		list = lappend(list, settled(NULL, "superseded"));
+	if (e->type == ESYNC_CREATED && esync_json_count(&e->patch->root) == 0)
+	{
+		for (int i = 0; i < t->nfields && t->fields[i].attnum != 0; i++)
+			list = lappend(list, settled(unconstify(char *, t->fields[i].name), "superseded"));
+		for (int g = 0; g < t->ngroups; g++)
+			list = lappend(list, settled(t->groups[g].name, "superseded"));
+		return list;
+	}
+	esync_walk_init(&walk, &e->patch->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncPathOp op;
+		int			field;
+
+		if (!esync_paths_read(&walk.value, &op))
+			continue;
+		field = esync_merge_field_of_op(t, &op, e->event_id);
+		list = lappend(list, settled(path_name(op.path, op.len), "superseded"));
+		if (field >= 0 && t->fields[field].group >= 0)
+			list = lappend(list, settled(t->groups[t->fields[field].group].name, "superseded"));
+	}
+	return list;
+}

@@ -1,0 +1,110 @@
+/*
+ * conflict.h: what conflict.c tells the readers of the ledger.
+ */
+#ifndef ESYNC_CONFLICT_H
+#define ESYNC_CONFLICT_H
+
+#include "history.h"
+
+/* a row of esync.conflict; a NULL pointer is SQL NULL */
+typedef struct EsyncConflict
+{
+	int64		conflict_id;
+	text	   *aggregate_id;
+	text	   *field;			/* under its name when the conflict was opened */
+	text	   *kind;
+	Jsonb	   *base_value;
+	Jsonb	   *contenders;
+	int64		shown_event;	/* 0: the row shows none of them */
+	Jsonb	   *shown_value;
+	bool		open;
+	TimestampTz opened_at;
+	int64		opened_event;
+	TimestampTz resolved_at;	/* these four of a closed one alone */
+	text	   *resolved_by;
+	text	   *resolution;
+	int64		resolved_event;
+} EsyncConflict;
+
+/*
+ * What a name in the ledger means: a column, a place inside of one, a group,
+ * or, with none of them, the row as a whole or what is gone.
+ */
+typedef struct EsyncPlace
+{
+	bool		row;			/* there was no name: the row as a whole */
+	int			field;			/* index into fields; -1: no column */
+	int			group;			/* index into groups; -1: no group */
+	char	   *path;			/* below the column, "" for the column itself */
+} EsyncPlace;
+
+/* one contender as it lies in the ledger; values point into it */
+typedef struct EsyncLedgerContender
+{
+	int64		event_id;
+	int64		version;
+	int64		base_version;
+	JsonbValue	user_id;
+	JsonbValue	device_id;
+	JsonbValue	value;
+	JsonbValue	submit;
+} EsyncLedgerContender;
+
+/* which conflicts to read: of a table, of one of its rows */
+typedef enum EsyncLedgerStatus
+{
+	ESYNC_LEDGER_OPEN = 1,
+	ESYNC_LEDGER_CLOSED = 2,
+	ESYNC_LEDGER_ALL = 3
+} EsyncLedgerStatus;
+
+/*
+ * called once a conflict, in a memory context that is reset after it, in which
+ * the conflict lies; false to see no more
+ */
+typedef bool (*EsyncConflictCallback) (EsyncConflict *conflict, void *arg);
+
+/* what the ledger says of an event's part in a conflict */
+typedef enum EsyncVerdict
+{
+	ESYNC_VERDICT_NONE,
+	ESYNC_VERDICT_LOST,
+	ESYNC_VERDICT_CONFLICT
+} EsyncVerdict;
+
+typedef struct EsyncMark
+{
+	int64		event_id;
+	int64		conflict_id;
+	EsyncVerdict verdict;
+	EsyncPlace	place;
+	char	   *name;			/* that the place has now; NULL: the row as a whole */
+} EsyncMark;
+
+/* what the ledger says of the events of a reading */
+typedef struct EsyncMarks
+{
+	int			n;
+	int			size;
+	EsyncMark  *mark;			/* ascending event_id */
+	MemoryContext cxt;			/* in which they lie */
+} EsyncMarks;
+
+/* aggregate_id NULL: of the whole table, by conflict_id, only those after it */
+extern void esync_ledger_each(int32 table_id, text *aggregate_id, EsyncLedgerStatus status,
+							  int64 after, Snapshot snapshot,
+							  EsyncConflictCallback callback, void *arg);
+extern EsyncLedgerContender *esync_ledger_contenders(const EsyncConflict *conflict, int *n);
+extern EsyncPlace esync_ledger_place(const EsyncTracked *t, const text *field, int64 event_id);
+extern char *esync_ledger_name(const EsyncTracked *t, const EsyncConflict *conflict,
+							   const EsyncPlace *place);
+extern EsyncMarks *esync_ledger_marks(const EsyncReading *reading);
+extern int	esync_ledger_first(const EsyncMarks *marks, int64 event_id);
+extern EsyncVerdict esync_ledger_verdict(const EsyncMarks *marks, const EsyncTracked *t,
+										 int field, int64 event_id);
+
+/* may the caller see a conflict about this, its own rows' apart */
+extern bool esync_ledger_readable(const EsyncTracked *t, const EsyncRights *rights,
+								  const EsyncPlace *place);
+
+#endif							/* ESYNC_CONFLICT_H */

@@ -1,0 +1,125 @@
+/*
+ * merge.h: an edit on its way, and what it meets; what base.c, merge.c,
+ * clash.c, inner.c, edit.c, apply.c and sqlmerge.c tell each other.
+ */
+#ifndef ESYNC_MERGE_H
+#define ESYNC_MERGE_H
+
+#include "esync.h"
+
+struct EsyncPathOp;
+
+/* one field that an author changed */
+typedef struct EsyncChange
+{
+	int			field;			/* index into fields */
+	const char *name;			/* in the patch */
+	JsonbValue	value;			/* in the form that a row has */
+	JsonbValue	shown;			/* what it was before, to the author */
+	Jsonb	   *ops;			/* of a json_merge column: what changed inside; else NULL */
+} EsyncChange;
+
+/* what is to be done to the row */
+typedef enum EsyncAction
+{
+	ESYNC_ACT_NOTHING,			/* nothing changed: there is no event either */
+	ESYNC_ACT_STORE,			/* the event alone */
+	ESYNC_ACT_UPDATE,
+	ESYNC_ACT_INSERT,
+	ESYNC_ACT_DELETE
+} EsyncAction;
+
+typedef struct EsyncMerge
+{
+	EsyncTracked *t;			/* of the tracked table itself */
+	const EsyncEdit *edit;
+	text	   *aggregate_id;
+	EsyncEvents *events;		/* ascending versions up to the head */
+	bool		grounded;		/* the first one's payload stands for all before it */
+	int64		head;			/* version; 0: there are no events */
+	TimestampTz head_commit;
+	Jsonb	   *nothing;		/* an empty patch */
+	Jsonb	   *key_at;			/* the key as an object; NULL: do not compare */
+	bool		hard;			/* a delete takes the row, tombstone or not */
+	Jsonb	   *masked;			/* the row as the table has it, where there are masked columns */
+
+	/* what is wrong */
+	const char *code;
+	char	   *message;
+
+	/* esync_merge_base */
+	int64		base;
+	int			nseen;			/* the first so many events were seen by version */
+	int64		names_at;		/* event_id at which names in the edit were true */
+	bool		base_beyond;	/* base_version was beyond the head */
+	bool		base_guessed;	/* no version shows `base` */
+	EsyncFold  *shown;			/* what the device showed */
+
+	/* esync_merge_changes */
+	bool		creates;		/* all that was sent is named */
+	int			nchanges;
+	EsyncChange *changes;		/* by field */
+	List	   *ignored;		/* of char * */
+	int			ndropped;
+	EsyncMember *dropped;		/* edits of columns that are gone, and whose names mean others */
+
+	/* esync_edit_meet */
+	bool		whole;			/* a creation stamps every column; so it must where the caller may
+								 * not see what was there */
+	EsyncAction action;
+	int			until;			/* events before this one are of the row that was seen: then its
+								 * key was changed; or the count of all */
+	EsyncFold  *after;			/* all events and the edit */
+	EsyncIntent *intent;		/* the event, and what the row gets */
+} EsyncMerge;
+
+/* base.c */
+extern int64 esync_merge_version_at(const EsyncMerge *m, TimestampTz at);
+extern TimestampTz esync_merge_stamp_sent(EsyncMerge *m);
+extern bool esync_merge_base(EsyncMerge *m);
+
+/* merge.c */
+extern bool esync_merge_reject(EsyncMerge *m, const char *code, char *message);
+extern bool esync_merge_seen(const EsyncContender *e, const EsyncContender *x);
+extern EsyncContender esync_merge_contender(const EsyncEvent *e);
+extern bool esync_merge_own_before(const EsyncMerge *m, const EsyncEvent *e);
+extern bool esync_merge_own_after(const EsyncMerge *m, const EsyncEvent *e);
+extern void esync_merge_add(EsyncMerge *m, EsyncFold *fold, int i);
+extern EsyncFold *esync_merge_fold(EsyncMerge *m, int n);
+extern bool esync_merge_takes(const EsyncField *f);
+extern int	esync_merge_field(const EsyncMerge *m, const char *name, int len);
+extern int	esync_merge_shape(const EsyncTracked *t, int field);
+extern bool esync_merge_equal(const EsyncMerge *m, int field, const JsonbValue *shown,
+							  JsonbValue *sent);
+extern bool esync_merge_changes(EsyncMerge *m, bool creates);
+extern void esync_merge_place(EsyncMerge *m, EsyncEvent *e);
+extern bool esync_merge_is_key(const EsyncTracked *t, int field);
+extern void esync_merge_defaults(EsyncMerge *m);
+
+/* clash.c: what events set */
+extern bool esync_merge_sets(EsyncMerge *m, int i, int field, JsonbValue *value);
+extern int	esync_merge_field_of_op(const EsyncTracked *t, const struct EsyncPathOp *op,
+									int64 event_id);
+extern bool esync_merge_op_in_field(const EsyncTracked *t, const struct EsyncPathOp *op,
+									int64 event_id, int field);
+extern bool esync_merge_member(const EsyncTracked *t, const Jsonb *payload, int field,
+							   int64 event_id, JsonbValue *value);
+
+extern bool esync_merge_sets(EsyncMerge *m, int i, int field, JsonbValue *value);
+/* what the event does to the ledger: a list of EsyncClash */
+extern List *esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole);
+/* does finding them need all events of the aggregate (whole)? */
+extern bool esync_clash_needs_whole(EsyncMerge *m, const EsyncEvent *e);
+/* the same of an event whose author had seen everything */
+extern List *esync_clash_settle(EsyncTracked *t, const EsyncEvent *e);
+
+/* inner.c */
+extern List *esync_inner_clashes(const EsyncTracked *t, const EsyncEvents *whole, int field,
+								 List *list);
+extern void esync_inner_tell(EsyncClash *clash, const JsonbValue *column);
+
+/* edit.c */
+extern bool esync_merge_shows(EsyncMerge *m, int field);
+extern bool esync_edit_meet(EsyncMerge *m, bool found);
+
+#endif							/* ESYNC_MERGE_H */
