@@ -187,7 +187,7 @@ class Group:
         self.begin()
         if 'context' not in self.opts.without:
             for _ in range(r.choice([0, 0, 1])):
-                self.sql(statements.context(r))
+                self.sql(statements.context(r, all(t.options.get('sql_merge') is False for t in self.tables)))
         if k < 0.27 and 'ddl' not in self.opts.without:
             self.some(r.randint(0, 2))
             self.ddl()

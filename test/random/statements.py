@@ -37,7 +37,8 @@ def setting(r, locales):
     return "%s%s = %s" % (r.choice(['SET ', 'SET ', 'SET LOCAL ']), name, quote(value))
 
 
-def context(r):
+def context(r, base):
+    """Who and when; `base`: what its author had seen, too, where no table merges by it."""
     def t():
         return r.choice(['NULL', "pg_catalog.clock_timestamp() - interval '%d hours'" % r.randint(0, 200),
                          "pg_catalog.clock_timestamp() + interval '%d hours'" % r.randint(0, 50),
@@ -46,7 +47,7 @@ def context(r):
                      "pg_catalog.clock_timestamp() + interval '77 min'"])
     return 'SELECT public.esync_context(%s, %s, %s, %s, %s, %s, %s)' % (
         r.choice(['NULL', "'ann'", "'bob'", "'Zoë \"x\"'"]), r.choice(['NULL', "'tablet-7'", "'d2'", "''"]),
-        t(), t(), sent, r.choice(['NULL', 'NULL', '0', '3']), r.choice(['NULL', """'{"reason": "calibrated"}'"""]))
+        t() if base else 'NULL', t(), sent, r.choice(['NULL', 'NULL', '0', '3']) if base else 'NULL', r.choice(['NULL', """'{"reason": "calibrated"}'"""]))
 
 
 class Maker:

@@ -38,6 +38,7 @@ class Table:
         self.partitioned = None
         self.leaves = []
         self.options = {}
+        self.quiet = False              # plain SQL never merges, whatever its context
         self.triggers = []
         self.tracked = False
 
@@ -125,6 +126,8 @@ class Table:
             o['aggregate_type'] = 'type %d' % self.number
         if r.random() < 0.25 and self.has('baseline'):
             o['baseline'] = True
+        if self.quiet or r.random() < 0.5:
+            o['sql_merge'] = False
 
     def enable(self):
         args = ['%s::regclass' % quote(self.name)]
@@ -299,8 +302,10 @@ def make_group(number, r, without):
     """One to three tables, the later ones with a foreign key to the first."""
     tables = []
     size = r.choice([1, 1, 2, 3]) if 'foreign_keys' not in without else 1
+    quiet = r.random() < 0.5
     for i in range(size):
         t = Table(number * 10 + i, r, without)
+        t.quiet = quiet
         if i > 0:
             t.parent = tables[0] if r.random() < 0.7 or len(tables[-1].key) > 1 else tables[-1]
             t.parent.children.append(t)
