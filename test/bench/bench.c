@@ -2,7 +2,7 @@
  * bench.c: what the bench needs in C, and nothing of esync.
  *
  * bench_cpu() reads this backend's own CPU time.  bench_noop() is the trigger
- * above which every figure is counted.  bench_floor() is the storage floor: it
+ * above which every figure is counted, bench_pass() the same BEFORE.  bench_floor() is the storage floor: it
  * writes a ready-made event per row into a table made LIKE an event leaf, with
  * its indexes, so that what it costs is what storing such rows costs at least.
  *
@@ -43,6 +43,7 @@ PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(bench_cpu);
 PG_FUNCTION_INFO_V1(bench_noop);
+PG_FUNCTION_INFO_V1(bench_pass);
 PG_FUNCTION_INFO_V1(bench_floor);
 
 #define UUID_TEXT_LEN	36
@@ -96,6 +97,15 @@ bench_noop(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		elog(ERROR, "bench_noop: not called by the trigger manager");
 	return PointerGetDatum(NULL);
+}
+
+/* a BEFORE UPDATE row trigger that does nothing: what calling one costs, with the lock of the row */
+Datum
+bench_pass(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "bench_pass: not called by the trigger manager");
+	return PointerGetDatum(((TriggerData *) fcinfo->context)->tg_newtuple);
 }
 
 /*

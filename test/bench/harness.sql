@@ -7,6 +7,9 @@ COMMENT ON FUNCTION bench_cpu() IS 'CPU time of this backend so far, in nanoseco
 CREATE FUNCTION bench_noop() RETURNS trigger
 	AS :'module', 'bench_noop' LANGUAGE C;
 COMMENT ON FUNCTION bench_noop() IS 'row trigger that does nothing';
+CREATE FUNCTION bench_pass() RETURNS trigger
+	AS :'module', 'bench_pass' LANGUAGE C;
+COMMENT ON FUNCTION bench_pass() IS 'BEFORE UPDATE row trigger that does nothing';
 CREATE FUNCTION bench_floor() RETURNS trigger
 	AS :'module', 'bench_floor' LANGUAGE C;
 COMMENT ON FUNCTION bench_floor() IS 'row trigger that stores a ready-made event; arguments: log, template';

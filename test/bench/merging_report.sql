@@ -1,0 +1,6 @@
+-- merging_report.sql: what it costs to merge edits.
+\pset footer off
+\qecho Merging: CPU time, each call with its COMMIT (UPDATE: the statement alone)
+SELECT what, round(value, CASE WHEN unit = 'events/s' THEN 0 WHEN value < 10 THEN 2 ELSE 1 END) AS value, unit,
+	   beside, bench_verdict(value, target, at_least) AS "to show"
+FROM bench_check WHERE part = 'merging' ORDER BY ord;
