@@ -1,5 +1,6 @@
 -- Five days of work.  Each transaction says who works on which device, when that
--- device took its copy of the row (branch) and when its user saved (submit).
+-- device took its copy of the row (branch), which version that was (base) and when
+-- its user saved (submit).
 SELECT date_trunc('day', now()) - interval '5 days' AS day1,
        date_trunc('day', now()) - interval '4 days' AS day2,
        date_trunc('day', now()) - interval '3 days' AS day3,
@@ -14,7 +15,7 @@ SELECT date_trunc('day', now()) - interval '5 days' AS day1,
 \echo 'Three people: carla in the office, anna and ben with tablets.  What anna does on the second day:'
 \echo
 \echo '   BEGIN;'
-\echo '   SELECT esync_context(user_id => ''anna'', device_id => ''tablet-7'','
+\echo '   SELECT esync_context(user_id => ''anna'', device_id => ''tablet-7'', base_version => 1,'
 \echo '                        branch_timestamp => ''... 06:30'', submit_timestamp => ''... 10:15'');'
 \echo '   UPDATE blocks SET "vSetPressure" = 139 WHERE "vTagNo" = ''PSV-101'';'
 \echo '   COMMIT;'
@@ -56,12 +57,14 @@ COMMIT;
 -- day 2: anna adjusts the set pressure, ben tests the valve
 BEGIN;
 SELECT esync_context(user_id => 'anna', device_id => 'tablet-7',
+	base_version => esync_version('blocks', :'psv_101'),
 	branch_timestamp => timestamptz :'day2' + '06:30',
 	submit_timestamp => timestamptz :'day2' + '10:15');
 UPDATE blocks SET "vSetPressure" = 139 WHERE "vTagNo" = 'PSV-101';
 COMMIT;
 BEGIN;
 SELECT esync_context(user_id => 'ben', device_id => 'tablet-9',
+	base_version => esync_version('blocks', :'psv_101'),
 	branch_timestamp => timestamptz :'day2' + '13:00',
 	submit_timestamp => timestamptz :'day2' + '15:40');
 UPDATE blocks SET "vLastTestDate" = timestamptz :'day2',
@@ -79,6 +82,7 @@ COMMIT;
 -- a rate changes, which nobody tracks
 BEGIN;
 SELECT esync_context(user_id => 'carla', device_id => 'office',
+	base_version => esync_version('blocks', :'psv_101'),
 	branch_timestamp => timestamptz :'day3' + '09:00',
 	submit_timestamp => timestamptz :'day3' + '09:20');
 UPDATE blocks SET "vSetPressure" = 140, "vDocuments" = jsonb_set("vDocuments", '{report}', '"T-2210"')
@@ -90,6 +94,7 @@ COMMIT;
 -- day 4: anna calibrates again; her second UPDATE changes nothing, and is no event
 BEGIN;
 SELECT esync_context(user_id => 'anna', device_id => 'tablet-7',
+	base_version => esync_version('blocks', :'psv_101'),
 	branch_timestamp => timestamptz :'day4' + '06:45',
 	submit_timestamp => timestamptz :'day4' + '11:05');
 UPDATE blocks SET "vSetPressure" = 138.5, "isSealed" = true, remarks = 'recalibrated and sealed'
@@ -101,6 +106,7 @@ COMMIT;
 -- day 5: ben scraps the other valve; its productions go with it
 BEGIN;
 SELECT esync_context(user_id => 'ben', device_id => 'tablet-9',
+	base_version => esync_version('blocks', :'psv_102'),
 	branch_timestamp => timestamptz :'day5' + '07:00',
 	submit_timestamp => timestamptz :'day5' + '16:30');
 DELETE FROM blocks WHERE "vTagNo" = 'PSV-102';
