@@ -14,6 +14,8 @@ OBJS = \
 	src/conflict.o \
 	src/conflictfn.o \
 	src/context.o \
+	src/decide.o \
+	src/decision.o \
 	src/decode.o \
 	src/diff.o \
 	src/diff_array.o \
@@ -31,9 +33,11 @@ OBJS = \
 	src/leaf.o \
 	src/lineage.o \
 	src/links.o \
+	src/marks.o \
 	src/merge.o \
 	src/merged.o \
 	src/meta.o \
+	src/note.o \
 	src/order.o \
 	src/patch.o \
 	src/patchfn.o \
@@ -41,15 +45,20 @@ OBJS = \
 	src/pending.o \
 	src/pins.o \
 	src/plans.o \
+	src/policy.o \
+	src/rebuild.o \
 	src/record.o \
+	src/refusal.o \
 	src/rejected.o \
 	src/replay.o \
+	src/resolve.o \
 	src/rights.o \
 	src/row.o \
 	src/scalar.o \
 	src/side.o \
 	src/single.o \
 	src/sqlmerge.o \
+	src/statement.o \
 	src/store.o \
 	src/stream.o \
 	src/submission.o \
@@ -61,7 +70,9 @@ OBJS = \
 	src/timeline.o \
 	src/tracked.o \
 	src/tree.o \
-	src/verify.o
+	src/undo.o \
+	src/verify.o \
+	src/withdraw.o
 PG_CPPFLAGS = -DESYNC_VERSION=\"$(EXTVERSION)\"
 
 # sql/esync.sql is the current state, kept by hand; upgrade scripts are sql/esync--a--b.sql

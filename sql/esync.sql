@@ -70,7 +70,7 @@ COMMENT ON COLUMN esync.tracked_table.options_as_of IS 'the event_id at which th
 COMMENT ON COLUMN esync.tracked_table.since IS 'when tracking began';
 COMMENT ON COLUMN esync.tracked_table.pruned_through IS 'highest transaction whose events were purged';
 COMMENT ON COLUMN esync.tracked_table.sql_merge IS 'whether plain SQL merges where its context names a base';
-COMMENT ON COLUMN esync.tracked_table.on_conflict IS '''merge''';
+COMMENT ON COLUMN esync.tracked_table.on_conflict IS '''merge'', ''server_wins'', ''client_wins'', ''last_write_wins'' or ''reject''';
 COMMENT ON COLUMN esync.tracked_table.groups IS 'sets of columns that win or lose together, by name, columns named as of options_as_of';
 COMMENT ON COLUMN esync.tracked_table.json_merge IS 'jsonb columns merged path by path, named as of options_as_of';
 COMMENT ON COLUMN esync.tracked_table.links IS
@@ -199,10 +199,10 @@ COMMENT ON COLUMN esync.conflict.table_id IS 'esync.tracked_table';
 COMMENT ON COLUMN esync.conflict.aggregate_id IS 'as in esync.event';
 COMMENT ON COLUMN esync.conflict.field IS
 'a column, under its name as of opened_event; column/path of a json_merge column; a group; NULL: the row as a whole, a delete against edits';
-COMMENT ON COLUMN esync.conflict.kind IS 'field, delete_edit or create_create';
+COMMENT ON COLUMN esync.conflict.kind IS 'field, delete_edit, create_create or constraint';
 COMMENT ON COLUMN esync.conflict.base_value IS 'what the field held before all contenders; NULL: unknown, or there was no row';
 COMMENT ON COLUMN esync.conflict.contenders IS
-'array of event_id, version, base_version, device_seq, type, user_id, device_id, value, submit_timestamp: the edits that none of the others had seen; the value of a group is an object, of a delete null';
+'array of event_id, version, base_version, device_seq, type, user_id, device_id, value, submit_timestamp: the edits that none of the others had seen; the value of a group is an object, of a delete null; where a constraint refused the value, constraint is its name';
 COMMENT ON COLUMN esync.conflict.shown_event IS 'event_id of the contender that the row shows, or showed when the conflict was closed; NULL: none of them';
 COMMENT ON COLUMN esync.conflict.shown_value IS 'its value';
 COMMENT ON COLUMN esync.conflict.status IS 'open or closed';
@@ -210,7 +210,7 @@ COMMENT ON COLUMN esync.conflict.opened_at IS 'commit time of opened_event';
 COMMENT ON COLUMN esync.conflict.opened_event IS 'event_id of the event that contradicted first; the name in field was true then';
 COMMENT ON COLUMN esync.conflict.resolved_at IS 'commit time of resolved_event; NULL: open';
 COMMENT ON COLUMN esync.conflict.resolved_by IS 'user_id of resolved_event';
-COMMENT ON COLUMN esync.conflict.resolution IS 'how it was closed: superseded by an edit whose author had seen all contenders, or agreed by edits of one value';
+COMMENT ON COLUMN esync.conflict.resolution IS 'how it was closed: superseded by an edit whose author had seen all contenders, agreed by edits of one value, or the strategy of a decision';
 COMMENT ON COLUMN esync.conflict.resolved_event IS 'event_id of the event that closed it';
 
 CREATE TABLE esync.submission (
@@ -624,12 +624,9 @@ BEGIN
 		RAISE EXCEPTION 'invalid payload "%"', o.payload
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'The payload is ''full'' or ''changes''.';
 	END IF;
-	IF o.on_conflict IN ('server_wins', 'client_wins', 'last_write_wins', 'reject') THEN
-		RAISE EXCEPTION 'on_conflict "%" is not supported by this version of esync', o.on_conflict
-			USING ERRCODE = 'feature_not_supported', HINT = 'A later version is to bring it, with the functions that resolve conflicts. Until then both edits are merged, and the conflict stays open.';
-	ELSIF o.on_conflict <> 'merge' THEN
+	IF o.on_conflict NOT IN ('merge', 'server_wins', 'client_wins', 'last_write_wins', 'reject') THEN
 		RAISE EXCEPTION 'invalid on_conflict "%"', o.on_conflict
-			USING ERRCODE = 'invalid_parameter_value', HINT = 'It is ''merge''.';
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'It is ''merge'', ''server_wins'', ''client_wins'', ''last_write_wins'' or ''reject''.';
 	END IF;
 	IF o.aggregate_type = '' THEN
 		RAISE EXCEPTION 'aggregate_type must not be empty' USING ERRCODE = 'invalid_parameter_value';
@@ -1129,6 +1126,20 @@ COMMENT ON FUNCTION @extschema@.esync_verify(regclass, text) IS
 'what is wrong between a table, its triggers and its stream, or one row of it; empty when all is well';
 
 
+-------------------------------------------------- taking back: undo.c, rebuild.c
+
+CREATE FUNCTION @extschema@.esync_undo(event_id bigint) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_undo';
+COMMENT ON FUNCTION @extschema@.esync_undo(bigint) IS
+'takes an event back, by a Resolved event: each field that the row still shows from it gets the value that it has without it, what was changed since or had lost is left alone and told, and the event is no contender any more; an undo can be undone; needs the right to UPDATE the table';
+
+CREATE FUNCTION @extschema@.esync_rebuild(tbl regclass, key text DEFAULT NULL, source text DEFAULT 'stream') RETURNS bigint
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_rebuild';
+COMMENT ON FUNCTION @extschema@.esync_rebuild(regclass, text, text) IS
+'puts right the rows that differ from their stream: source stream makes them what their events say, without an event; source table records what they hold as Baseline events; how many rows; the caller must own the table';
+REVOKE ALL ON FUNCTION @extschema@.esync_rebuild(regclass, text, text) FROM PUBLIC;
+
+
 ----------------------------------------------- the ledger: conflict.c, conflictfn.c
 
 CREATE FUNCTION @extschema@.esync_conflicts(tbl regclass DEFAULT NULL, key text DEFAULT NULL, status text DEFAULT 'open',
@@ -1156,6 +1167,59 @@ LANGUAGE C STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'esync_suggest';
 COMMENT ON FUNCTION @extschema@.esync_suggest(regclass, text, name) IS
 'the values that a field of a row has or had, the most likely first, by plain counts: authors by what each said last, other living rows of the table (and tenant) that hold the value, and for numbers the distance from their median; reason has the figures, support is authors and rows together, sources the edits; reads the table';
+
+
+CREATE FUNCTION @extschema@.esync_conflict_stats(since timestamptz DEFAULT NULL)
+RETURNS TABLE (tbl regclass, day date, opened bigint, closed bigint, median_age interval, by_strategy jsonb)
+LANGUAGE sql STABLE SET jit = off AS $$
+WITH c AS MATERIALIZED (
+	SELECT c.tbl, c.opened_at, c.resolved_at, c.resolution FROM @extschema@.esync_conflicts(status => 'all') AS c
+), moments AS (
+	SELECT m.tbl, (m.at AT TIME ZONE 'UTC')::pg_catalog.date AS day, m.age, m.resolution
+	FROM (
+		SELECT c.tbl, c.opened_at AS at, NULL::interval AS age, NULL::text AS resolution FROM c
+		UNION ALL
+		SELECT c.tbl, c.resolved_at, c.resolved_at OPERATOR(pg_catalog.-) c.opened_at, c.resolution
+		FROM c WHERE c.resolved_at IS NOT NULL) AS m
+	WHERE $1 IS NULL OR m.at OPERATOR(pg_catalog.>=) $1
+), days AS (
+	SELECT m.tbl, m.day, pg_catalog.count(*) FILTER (WHERE m.resolution IS NULL) AS opened,
+		pg_catalog.count(m.resolution) AS closed, pg_catalog.percentile_cont(0.5) WITHIN GROUP (ORDER BY m.age) AS age
+	FROM moments AS m GROUP BY m.tbl, m.day
+), strategies AS (
+	SELECT r.tbl, r.day, pg_catalog.jsonb_object_agg(r.resolution, r.n) AS counts
+	FROM (
+		SELECT m.tbl, m.day, m.resolution, pg_catalog.count(*) AS n
+		FROM moments AS m WHERE m.resolution IS NOT NULL GROUP BY m.tbl, m.day, m.resolution) AS r
+	GROUP BY r.tbl, r.day
+)
+SELECT d.tbl, d.day, d.opened, d.closed, d.age, COALESCE(s.counts, '{}')
+FROM days AS d LEFT JOIN strategies AS s
+	ON s.tbl OPERATOR(pg_catalog.=) d.tbl AND s.day OPERATOR(pg_catalog.=) d.day
+ORDER BY d.tbl::pg_catalog.text COLLATE "C", d.day
+$$;
+COMMENT ON FUNCTION @extschema@.esync_conflict_stats(timestamptz) IS
+'conflicts per table and day (UTC), as far as esync_conflicts shows them: how many were opened and closed, the median age of those closed, and how many of these by which strategy; since: only what was opened or closed from then on';
+
+
+---------------------------------------------------- decisions: resolve.c
+
+CREATE FUNCTION @extschema@.esync_resolve(conflict_id bigint, strategy text, value jsonb DEFAULT NULL,
+	expected_version bigint DEFAULT NULL) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_resolve';
+COMMENT ON FUNCTION @extschema@.esync_resolve(bigint, text, jsonb, bigint) IS
+'decides a conflict by an event: server_wins, client_wins, last_write_wins, event_sourced, or manual with a value; an error where it is closed, or where contenders came after expected_version';
+
+CREATE FUNCTION @extschema@.esync_resolve_row(tbl regclass, key text, choices jsonb,
+	expected_version bigint DEFAULT NULL) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_resolve_row';
+COMMENT ON FUNCTION @extschema@.esync_resolve_row(regclass, text, jsonb, bigint) IS
+'decides fields of a row, in conflict or not, by one event: {"field": {"event_id": 12} | {"value": ...}, ...}, where "" is the row as a whole ({"deleted": false}); or all its open conflicts by the name of a strategy';
+
+CREATE FUNCTION @extschema@.esync_resolve_all(tbl regclass, strategy text, field name DEFAULT NULL) RETURNS bigint
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_resolve_all';
+COMMENT ON FUNCTION @extschema@.esync_resolve_all(regclass, text, name) IS
+'decides all open conflicts of a table that the caller sees, or those about a field, one event a row; how many were closed';
 
 
 ---------------------------------------------------- fields and events over time: history.c, timeline.c

@@ -238,6 +238,10 @@ clash_json(const EsyncTracked *t, const EsyncRights *rights, const EsyncClash *c
 										 shown ? shown->value : NULL));
 	add_bool(&o, "won", mine && mine->shown);
 	add_json(&o, "others", build_array(others));
+	if (mine && mine->constraint)
+		add_string(&o, "constraint", mine->constraint);
+	if (clash->decided)
+		add_string(&o, "resolution", t->on_conflict);
 	return build(&o);
 }
 

@@ -22,8 +22,10 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #include "capture.h"
@@ -41,45 +43,7 @@ typedef struct Target
 	EsyncCapture c;				/* head and leaf */
 } Target;
 
-/* -------------------------------------------------------------- statements */
-
-/* "schema"."table", with ONLY unless it is partitioned. */
-static void
-append_table(StringInfo query, const EsyncTracked *t)
-{
-	appendStringInfo(query, "%s%s",
-					 get_rel_relkind(t->root) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
-					 esync_tracked_name(t));
-}
-
-/* " WHERE key = $first ..." */
-static void
-append_key(StringInfo query, const EsyncTracked *t, int first)
-{
-	for (int k = 0; k < t->nkeys; k++)
-	{
-		const EsyncField *f = &t->fields[t->keyfields[k]];
-
-		appendStringInfoString(query, k ? " AND " : " WHERE ");
-		generate_operator_clause(query, quote_identifier(f->name), f->typid,
-								 lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr,
-								 psprintf("$%d", first + k), f->typid);
-	}
-}
-
-/* Runs a statement on the row as the caller; how many rows it changed or found. */
-static uint64
-run(const char *query, int nargs, Oid *types, Datum *values, const char *nulls)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	SPIPlanPtr	plan = esync_plan(query, nargs, types);
-	int			rc = SPI_execute_plan(plan, values, nulls, false, 0);
-
-	MemoryContextSwitchTo(cxt); /* SPI leaves its own */
-	if (rc < 0)
-		elog(ERROR, "executing \"%s\" failed: %s", query, SPI_result_code_string(rc));
-	return SPI_processed;
-}
+/* ------------------------------------------------------------------- locking */
 
 /* May the caller lock rows of the table: read it, and update any column? */
 static bool
@@ -102,11 +66,11 @@ find_row(EsyncTracked *t, Datum *key, Oid *relid, ItemPointer tid)
 
 	initStringInfo(&query);
 	appendStringInfoString(&query, "SELECT tableoid, ctid FROM ");
-	append_table(&query, t);
-	append_key(&query, t, 1);
+	esync_statement_table(&query, t);
+	esync_statement_key(&query, t, 1);
 	if (may_lock(t))
 		appendStringInfoString(&query, " FOR NO KEY UPDATE");
-	if (run(query.data, t->nkeys, esync_rights_key_types(t), key, NULL) == 0)
+	if (esync_statement_run(query.data, t->nkeys, esync_rights_key_types(t), key, NULL) == 0)
 		return false;
 	*relid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 											&isnull));
@@ -163,8 +127,8 @@ came_meanwhile(Target *g)
 
 	initStringInfo(&query);
 	appendStringInfoString(&query, "SELECT 1 FROM ");
-	append_table(&query, g->t);
-	append_key(&query, g->t, 1);
+	esync_statement_table(&query, g->t);
+	esync_statement_key(&query, g->t, 1);
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute_plan(esync_plan(query.data, g->t->nkeys, esync_rights_key_types(g->t)),
 						 g->key, NULL, true, 1) != SPI_OK_SELECT)
@@ -177,7 +141,8 @@ came_meanwhile(Target *g)
 
 /*
  * Finds and locks the row; what the stream tells of, and no snapshot of ours
- * shows, is looked for again.
+ * shows, is looked for again.  A row that is shown and never found is one that
+ * policies do not let the caller lock.
  */
 static bool
 take_row(Target *g)
@@ -202,6 +167,12 @@ take_row(Target *g)
 		if (IsolationUsesXactSnapshot())
 			break;
 	}
+	if (g->rights.rls && !IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security policies forbid changing row \"%s\" of table \"%s\"",
+						text_to_cstring(g->aggregate_id), g->t->table_name),
+				 errhint("Its policies for SELECT show the row, those for UPDATE do not.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("could not serialize access to row \"%s\" of table \"%s\" due to concurrent change",
@@ -321,112 +292,6 @@ check_rights(const EsyncMerge *m, const Target *g)
 
 /* ------------------------------------------------------------------- writing */
 
-/* Parameters of a statement: columns that the merge sets, then the key. */
-typedef struct Parameters
-{
-	int			n;
-	Datum	   *values;
-	Oid		   *types;
-	char	   *nulls;
-} Parameters;
-
-static void
-add_parameter(Parameters *p, const EsyncField *f, Datum value, bool isnull)
-{
-	p->values[p->n] = value;
-	p->types[p->n] = f->typid;
-	p->nulls[p->n++] = isnull ? 'n' : ' ';
-}
-
-static Parameters
-make_parameters(const EsyncTracked *t)
-{
-	Parameters	p = {0};
-	int			n = t->nfields + t->nkeys + 1;
-
-	p.values = palloc(n * sizeof(Datum));
-	p.types = palloc(n * sizeof(Oid));
-	p.nulls = palloc0(n + 1);
-	return p;
-}
-
-static void
-add_key(Parameters *p, const Target *g)
-{
-	for (int k = 0; k < g->t->nkeys; k++)
-		add_parameter(p, &g->t->fields[g->t->keyfields[k]], g->key[k], false);
-}
-
-/* UPDATE of the columns that the merge sets. */
-static uint64
-update_row(const EsyncMerge *m, const Target *g)
-{
-	Parameters	p = make_parameters(m->t);
-	StringInfoData query;
-
-	initStringInfo(&query);
-	appendStringInfoString(&query, "UPDATE ");
-	append_table(&query, m->t);
-	for (int i = 0; i < m->t->nfields; i++)
-	{
-		if (!m->intent->set[i])
-			continue;
-		appendStringInfo(&query, "%s%s = $%d", p.n ? ", " : " SET ",
-						 quote_identifier(m->t->fields[i].name), p.n + 1);
-		add_parameter(&p, &m->t->fields[i], m->intent->values[i], m->intent->isnull[i]);
-	}
-	append_key(&query, m->t, p.n + 1);
-	add_key(&p, g);
-	return run(query.data, p.n, p.types, p.values, p.nulls);
-}
-
-/* INSERT of the key and the columns that the merge sets; the others take their defaults. */
-static uint64
-insert_row(const EsyncMerge *m, const Target *g)
-{
-	Parameters	p = make_parameters(m->t);
-	StringInfoData query;
-
-	initStringInfo(&query);
-	appendStringInfo(&query, "INSERT INTO %s (", esync_tracked_name(m->t));
-	for (int k = 0; k < m->t->nkeys; k++)
-	{
-		const EsyncField *f = &m->t->fields[m->t->keyfields[k]];
-
-		if (f->generated)
-			continue;
-		appendStringInfo(&query, "%s%s", p.n ? ", " : "", quote_identifier(f->name));
-		add_parameter(&p, f, g->key[k], false);
-	}
-	for (int i = 0; i < m->t->nfields; i++)
-	{
-		if (!m->intent->set[i])
-			continue;
-		appendStringInfo(&query, "%s%s", p.n ? ", " : "", quote_identifier(m->t->fields[i].name));
-		add_parameter(&p, &m->t->fields[i], m->intent->values[i], m->intent->isnull[i]);
-	}
-	appendStringInfoString(&query, ") OVERRIDING SYSTEM VALUE VALUES (");
-	for (int i = 0; i < p.n; i++)
-		appendStringInfo(&query, "%s$%d", i ? ", " : "", i + 1);
-	appendStringInfoChar(&query, ')');
-	return run(query.data, p.n, p.types, p.values, p.nulls);
-}
-
-/* DELETE of the row. */
-static uint64
-delete_row(const EsyncMerge *m, const Target *g)
-{
-	Parameters	p = make_parameters(m->t);
-	StringInfoData query;
-
-	initStringInfo(&query);
-	appendStringInfoString(&query, "DELETE FROM ");
-	append_table(&query, m->t);
-	append_key(&query, m->t, 1);
-	add_key(&p, g);
-	return run(query.data, p.n, p.types, p.values, p.nulls);
-}
-
 /*
  * Changes the row; the capture trigger finds the intent and writes the event.
  * What triggers and cascades write meanwhile is the user's, but no device's.
@@ -450,11 +315,11 @@ write_row(EsyncMerge *m, Target *g)
 	PG_TRY();
 	{
 		if (m->action == ESYNC_ACT_UPDATE)
-			(void) update_row(m, g);
+			(void) esync_statement_update(m->t, g->key, m->intent);
 		else if (m->action == ESYNC_ACT_INSERT)
-			(void) insert_row(m, g);
+			(void) esync_statement_insert(m->t, g->key, m->intent);
 		else
-			(void) delete_row(m, g);
+			(void) esync_statement_delete(m->t, g->key);
 	}
 	PG_FINALLY();
 	{
@@ -644,6 +509,88 @@ not_found(EsyncMerge *m, const Target *g)
 						  g->t->table_name, text_to_cstring(g->aggregate_id));
 }
 
+/* May the table refuse a part of it, and the rest be applied? */
+static bool
+may_go_in_part(const EsyncMerge *m)
+{
+	return m->edit->careful && m->action == ESYNC_ACT_UPDATE &&
+		m->edit->verb != ESYNC_VERB_RESOLVE && strcmp(m->t->on_conflict, "reject") != 0;
+}
+
+/* The error with which a change of the row fails, which then leaves nothing; NULL: it is done. */
+static ErrorData *
+try_row(EsyncMerge *m, Target *g)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		write_row(m, g);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/* The same edit, to be merged anew. */
+static void
+begin_again(EsyncMerge *m)
+{
+	EsyncMerge	again = {0};
+
+	again.t = m->t;
+	again.edit = m->edit;
+	again.aggregate_id = m->aggregate_id;
+	again.head = m->head;
+	again.head_commit = m->head_commit;
+	again.key_at = m->key_at;
+	again.masked = m->masked;
+	again.whole = m->whole;
+	again.refused = m->refused;
+	*m = again;
+}
+
+/*
+ * Changes the row; where a constraint refuses that, without the fields that it
+ * is about, as often as another one refuses the rest.  The error is raised
+ * where nothing would be left.
+ */
+static bool
+write_what_goes(EsyncMerge *m, Target *g)
+{
+	for (;;)
+	{
+		ErrorData  *error = try_row(m, g);
+
+		if (error == NULL)
+			return true;
+		if (esync_error_is_fatal(error) || !esync_refusal_note(m, error))
+			ReThrowError(error);
+		begin_again(m);
+		if (!esync_edit_meet(m, true))
+			return false;
+		check_rights(m, g);
+		if (m->action != ESYNC_ACT_UPDATE)
+		{
+			esync_merged_put_rowless(&g->c, m->intent, &g->row);
+			return true;
+		}
+	}
+}
+
 /* Merges the edit, SPI being connected; see esync.h. */
 static void
 apply(EsyncMerge *m, Target *g, EsyncOutcome *o)
@@ -673,9 +620,155 @@ apply(EsyncMerge *m, Target *g, EsyncOutcome *o)
 			return;
 		esync_merged_put_rowless(&g->c, m->intent, g->rel ? &g->row : NULL);
 	}
+	else if (may_go_in_part(m))
+	{
+		if (!write_what_goes(m, g))
+			return;
+	}
 	else if (m->action != ESYNC_ACT_NOTHING)
 		write_row(m, g);
+	if (m->action != ESYNC_ACT_NOTHING && m->intent->decision)
+		esync_policy_decide(g->t, m->intent, m->edit->careful);
 	tell(m, g, o);
+}
+
+/*
+ * Locks the row, and brings the stream up to what the table holds, before a
+ * decision about it is prepared; see esync.h.
+ */
+bool
+esync_apply_meet(EsyncTracked *t, text *aggregate_id, Datum *key)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Target		g = {0};
+	bool		met;
+
+	check_enabled(t);
+	g.t = t;
+	g.aggregate_id = aggregate_id;
+	g.key = key;
+	esync_rights_read(t, &g.rights);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	MemoryContextSwitchTo(caller);
+	met = meet_row(&g);
+	MemoryContextSwitchTo(caller);
+	if (g.rel)
+		table_close(g.rel, NoLock);
+	SPI_finish();
+	return met;
+}
+
+/* The fold of all events of a row; NULL: it has none. */
+static EsyncFold *
+fold_of(EsyncTracked *t, text *aggregate_id)
+{
+	EsyncFold  *fold = palloc(sizeof(EsyncFold));
+	EsyncEvents *events = esync_stream_read(t, aggregate_id, NULL, SnapshotSelf, false,
+											ESYNC_WANT_FOLD);
+
+	esync_fold_init(fold, t->fields, t->nfields, t->tombstone_field);
+	for (int i = 0; i < events->n; i++)
+		esync_fold_add(fold, &events->e[i], i);
+	return events->n == 0 ? NULL : fold;
+}
+
+/* What the row holds in a field, by its place in the columns of its relation. */
+static bool
+row_holds(const Target *g, int field, const JsonbValue *value)
+{
+	EsyncTracked *t = g->c.t;
+
+	for (int i = 0; i < t->ncolumns; i++)
+	{
+		int			k = t->columns[i].attnum - 1;
+		JsonbValue	here;
+
+		if (t->columns[i].field != field)
+			continue;
+		esync_encode_value(t->row, t->columns[i].shape, g->row.values[k], g->row.isnull[k],
+						   &here);
+		return esync_json_equal(&here, value, true);
+	}
+	return true;
+}
+
+/* Sets the columns in which the row, if there is one, is not what a fold says; how many. */
+static int
+set_differing(EsyncMerge *m, const Target *g, EsyncFold *fold)
+{
+	int			n = 0;
+
+	for (int i = 0; i < m->t->nfields && m->t->fields[i].attnum != 0; i++)
+	{
+		int			shape = esync_merge_shape(m->t, i);
+		JsonbValue	value;
+
+		if (!esync_merge_takes(&m->t->fields[i]) || shape < 0 || esync_merge_is_key(m->t, i) ||
+			!esync_fold_value(fold, i, &value) || (g->rel && row_holds(g, i, &value)))
+			continue;
+		m->intent->set[i] = true;
+		esync_decode_value(m->t->row, shape, &value, &m->intent->values[i],
+						   &m->intent->isnull[i]);
+		n++;
+	}
+	return n;
+}
+
+/* Makes the row what its events say, SPI being connected; false: so it is. */
+static bool
+rebuild(EsyncMerge *m, Target *g)
+{
+	EsyncFold  *fold;
+	int			n;
+
+	(void) take_row(g);
+	if ((fold = fold_of(g->t, g->aggregate_id)) == NULL)
+		return false;
+	g->c = esync_capture_for(g->rel ? esync_tracked_get(RelationGetRelid(g->rel)) : g->t, g->rel,
+							 CurrentMemoryContext);
+	n = esync_fold_has_row(fold) ? set_differing(m, g, fold) : 0;
+	if (!esync_fold_has_row(fold))
+		m->action = g->rel ? ESYNC_ACT_DELETE : ESYNC_ACT_NOTHING;
+	else if (g->rel == NULL)
+		m->action = ESYNC_ACT_INSERT;
+	else
+		m->action = n > 0 ? ESYNC_ACT_UPDATE : ESYNC_ACT_NOTHING;
+	if (m->action == ESYNC_ACT_NOTHING)
+		return false;
+	write_row(m, g);
+	return true;
+}
+
+/* Makes the row what its events say, as the caller, and without an event; see esync.h. */
+bool
+esync_apply_rebuild(EsyncTracked *t, text *aggregate_id, Datum *key)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	EsyncEdit	edit = {0};
+	EsyncMerge	m = {0};
+	Target		g = {0};
+	bool		changed;
+
+	check_enabled(t);
+	m.t = g.t = t;
+	m.edit = &edit;
+	m.aggregate_id = g.aggregate_id = aggregate_id;
+	g.key = key;
+	edit.user_id = esync_context_get()->user_id;
+	edit.db_role = esync_context_get()->db_role;
+	esync_edit_intent(&m);
+	m.intent->silent = true;
+	m.intent->event.submit = m.intent->event.branch = GetCurrentTimestamp();
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	MemoryContextSwitchTo(caller);
+	changed = rebuild(&m, &g);
+	MemoryContextSwitchTo(caller);
+	if (g.rel)
+		table_close(g.rel, NoLock);
+	SPI_finish();
+	return changed;
 }
 
 /* Merges one edit into its row, as the caller; see esync.h. */

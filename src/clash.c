@@ -36,13 +36,6 @@ typedef struct Setters
 
 /* ------------------------------------------------------------------- values */
 
-/* A value as a document of its own. */
-static Jsonb *
-document_of(const JsonbValue *value)
-{
-	return esync_json_from_value(value);
-}
-
 static Jsonb *
 null_document(void)
 {
@@ -157,7 +150,8 @@ esync_merge_sets(EsyncMerge *m, int i, int field, JsonbValue *value)
 
 /*
  * Has anybody replaced setter i who had seen it?  No base reaches up to its own
- * event, so the highest of all decides; else a device's own queue may.
+ * event, so the highest of all decides; else a device's own queue may.  An undo
+ * replaces nothing.
  */
 static bool
 is_replaced(const Setters *all, int i, int64 highest_base)
@@ -165,27 +159,71 @@ is_replaced(const Setters *all, int i, int64 highest_base)
 	if (all->s[i].c.version <= highest_base)
 		return true;
 	for (int k = 0; k < all->n && all->s[i].c.device_id != NULL; k++)
-		if (k != i && esync_merge_seen(&all->s[k].c, &all->s[i].c))
+		if (k != i && !all->s[k].c.undo && esync_merge_seen(&all->s[k].c, &all->s[i].c))
 			return true;
 	return false;
 }
 
+/* Does an undo put back what one of the others says for itself, or an earlier undo did? */
+static bool
+is_stand_in(const Setters *all, const Setter *undo)
+{
+	for (int i = 0; i < all->n && undo->c.undo && undo->c.origin; i++)
+		if (all->s[i].c.event_id == undo->c.origin ||
+			(all->s[i].c.origin == undo->c.origin &&
+			 all->s[i].c.event_id < undo->c.event_id))
+			return true;
+	return false;
+}
+
+/* Had the author of an undo seen all others? */
+static bool
+is_last_word(const Setters *all, const Setter *undo)
+{
+	bool		seen = undo->c.undo;
+
+	for (int i = 0; i < all->n && seen; i++)
+		seen = all->s[i].c.undo || esync_merge_seen(&undo->c, &all->s[i].c);
+	return seen;
+}
+
+/*
+ * Leaves out undos that put back what one of the others says, or contradict
+ * nobody unseen.  Against the row as a whole stand edits too, and those are not
+ * among the others: there the latter stay.
+ */
+static void
+drop_stand_ins(Setters *all, bool of_row)
+{
+	bool	   *drop = palloc(Max(all->n, 1) * sizeof(bool));
+	int			n = 0;
+
+	for (int i = 0; i < all->n; i++)
+		drop[i] = is_stand_in(all, &all->s[i]) || (!of_row && is_last_word(all, &all->s[i]));
+	for (int i = 0; i < all->n; i++)
+		if (!drop[i])
+			all->s[n++] = all->s[i];
+	all->n = n;
+}
+
 /* Leaves only those that nobody replaced. */
 static void
-keep_maximal(Setters *all)
+keep_maximal(Setters *all, bool of_row)
 {
 	bool	   *replaced = palloc(Max(all->n, 1) * sizeof(bool));
 	int64		highest_base = 0;
 	int			n = 0;
 
 	for (int i = 0; i < all->n; i++)
-		highest_base = Max(highest_base, all->s[i].c.base_version);
+		if (!all->s[i].c.undo)
+			highest_base = Max(highest_base, all->s[i].c.base_version);
 	for (int i = 0; i < all->n; i++)
 		replaced[i] = is_replaced(all, i, highest_base);
 	for (int i = 0; i < all->n; i++)
 		if (!replaced[i])
 			all->s[n++] = all->s[i];
 	all->n = n;
+	drop_stand_ins(all, of_row);
 }
 
 /* Do they all say the same? */
@@ -225,7 +263,7 @@ make_clash(char *field, const char *kind, Setters *all)
 	for (int i = 0; i < all->n; i++)
 	{
 		clash->contenders[i] = all->s[i].c;
-		clash->contenders[i].value = document_of(&all->s[i].value);
+		clash->contenders[i].value = esync_json_from_value(&all->s[i].value);
 		clash->base_at = Min(clash->base_at, all->s[i].c.base_version);
 	}
 	return clash;
@@ -259,32 +297,61 @@ type_writes_register(EsyncEventType type)
 	return type == ESYNC_CREATED || type == ESYNC_DELETED || type == ESYNC_RESTORED;
 }
 
+/* Raises a stamp to another one that is greater. */
+static void
+raise_stamp(EsyncStamp *stamp, const EsyncEvent *by)
+{
+	EsyncStamp	other = esync_event_stamp(by);
+
+	if (esync_stamp_cmp(&other, stamp) > 0)
+		*stamp = other;
+}
+
+/* The stamp that a contender has in the row: where it was put back, that of the undo. */
+static EsyncStamp
+stamp_in_row(const EsyncTracked *t, const EsyncEvents *events, const EsyncEvent *e,
+			 const EsyncClash *clash, const EsyncContender *c)
+{
+	EsyncStamp	stamp = esync_event_stamp(e);
+	int64		origin = c->origin ? c->origin : c->event_id;
+	int			i = esync_withdraw_find(events, c->event_id);
+
+	if (i >= 0)
+		stamp = esync_event_stamp(&events->e[i]);
+	for (int k = 0; k < events->n; k++)
+		if (esync_withdraw_puts_back(t, &events->e[k], origin, clash))
+			raise_stamp(&stamp, &events->e[k]);
+	if (esync_withdraw_puts_back(t, e, origin, clash))
+		raise_stamp(&stamp, e);
+	return stamp;
+}
+
 /*
  * Marks the contender that shows: the greatest stamp.  Whether there is a row
  * is said by the delete register alone, however late an edit was saved.
  */
 static void
-mark_shown(const EsyncEvents *events, const EsyncEvent *e, EsyncClash *clash)
+mark_shown(const EsyncTracked *t, const EsyncEvents *events, const EsyncEvent *e,
+		   EsyncClash *clash)
 {
 	EsyncStamp	best = {0};
 	int			shown = -1;
 
 	for (int i = 0; i < clash->ncontenders; i++)
 	{
-		EsyncStamp	stamp = esync_event_stamp(e);
+		EsyncStamp	stamp;
 
 		if (clash->field == NULL && !type_writes_register(clash->contenders[i].type))
 			continue;
-		for (int k = 0; k < events->n; k++)
-			if (events->e[k].event_id == clash->contenders[i].event_id)
-				stamp = esync_event_stamp(&events->e[k]);
+		stamp = stamp_in_row(t, events, e, clash, &clash->contenders[i]);
 		if (shown < 0 || esync_stamp_cmp(&stamp, &best) > 0)
 		{
 			best = stamp;
 			shown = i;
 		}
 	}
-	clash->contenders[shown].shown = true;
+	if (shown >= 0)
+		clash->contenders[shown].shown = true;
 }
 
 /* ------------------------------------------------------------ field by field */
@@ -321,6 +388,51 @@ is_overtaken(EsyncMerge *m, int i, int field, const EsyncGroup *group)
 	return false;
 }
 
+/* The origin of what event i put back in a column, or in a member of a group; 0: none. */
+static int64
+origin_of(EsyncMerge *m, int i, int field, const EsyncGroup *group)
+{
+	int64		origin = 0;
+
+	if (esync_event_undoes(&m->events->e[i]) == 0)
+		return 0;
+	if (group == NULL)
+		return esync_withdraw_origin_of_field(m->t, &m->events->e[i], field);
+	for (int k = 0; k < group->nfields && origin == 0; k++)
+		origin = esync_withdraw_origin_of_field(m->t, &m->events->e[i], group->fields[k]);
+	return origin;
+}
+
+/*
+ * The clash of a column or a group among all events of the row: an undo changes
+ * who contends.  It has nothing to say of its own, since it puts back what one
+ * of the others said.
+ */
+static EsyncClash *
+clash_anew(EsyncMerge *m, int field, const EsyncGroup *group, char *name)
+{
+	Setters		all = {0};
+
+	all.s = palloc0((m->events->n + 1) * sizeof(Setter));
+	for (int i = 0; i < m->events->n; i++)
+	{
+		Setter	   *s = &all.s[all.n];
+
+		if ((m->events->e[i].flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN)) ||
+			(group ? !group_value(m, i, group, &s->value) :
+			 !esync_merge_sets(m, i, field, &s->value)))
+			continue;
+		s->c = esync_merge_contender(&m->events->e[i]);
+		s->c.origin = origin_of(m, i, field, group);
+		if (!esync_withdraw_is_void(m->events, s->c.origin, m->edit->undoes))
+			all.n++;
+	}
+	keep_maximal(&all, false);
+	if (agree(&all))
+		return settled(name, "superseded");
+	return make_clash(name, all_created(&all) ? "create_create" : "field", &all);
+}
+
 /*
  * The clash of a column or a group that the event at hand sets to value; NULL
  * where the same device did so later.
@@ -337,7 +449,7 @@ clash_of_field(EsyncMerge *m, const EsyncEvent *e, int field, const EsyncGroup *
 	{
 		Setter	   *s = &all.s[all.n];
 
-		if (m->events->e[i].flags & ESYNC_FLAG_DERIVED)
+		if (m->events->e[i].flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN))
 			continue;			/* the ledger speaks of what authors said */
 		if (group ? !group_value(m, i, group, &s->value) :
 			!esync_merge_sets(m, i, field, &s->value))
@@ -347,13 +459,16 @@ clash_of_field(EsyncMerge *m, const EsyncEvent *e, int field, const EsyncGroup *
 		if (is_overtaken(m, i, field, group))
 			continue;
 		s->c = esync_merge_contender(&m->events->e[i]);
+		s->c.origin = origin_of(m, i, field, group);
+		if (esync_withdraw_is_void(m->events, s->c.origin, 0))
+			continue;
 		unseen |= !esync_merge_own_before(m, &m->events->e[i]);
 		all.n++;
 	}
 	if (!unseen)
 		return settled(name, "superseded");
 	all.s[all.n++] = setter_of(e, value);
-	keep_maximal(&all);
+	keep_maximal(&all, false);
 	if (agree(&all))
 		return settled(name, "agreed");
 	return make_clash(name, all_created(&all) ? "create_create" : "field", &all);
@@ -387,6 +502,7 @@ static bool
 is_edit(const EsyncEvent *e)
 {
 	return (e->type == ESYNC_UPDATED || (e->type == ESYNC_RESOLVED && !esync_event_life(e))) &&
+		esync_event_undoes(e) == 0 &&
 		!(e->flags & ESYNC_FLAG_DERIVED) && esync_json_count(&e->patch->root) > 0;
 }
 
@@ -443,10 +559,13 @@ register_setters(const EsyncTracked *t, const EsyncEvents *events, Setters *writ
 		Setters    *to = writes_register(e) ? writers : is_edit(e) ? edits : NULL;
 		JsonbValue	value;
 
-		if (to == NULL)
+		if (to == NULL || (e->flags & ESYNC_FLAG_WITHDRAWN))
 			continue;
 		esync_json_root(edit_value(t, e), &value);
-		to->s[to->n++] = setter_of(e, &value);
+		to->s[to->n] = setter_of(e, &value);
+		to->s[to->n].c.origin = esync_withdraw_origin(e, "", 0);
+		if (!esync_withdraw_is_void(events, to->s[to->n].c.origin, 0))
+			to->n++;
 	}
 }
 
@@ -455,7 +574,7 @@ static bool
 is_unanswered(const Setters *writers, const Setter *edit)
 {
 	for (int i = 0; i < writers->n; i++)
-		if (esync_merge_seen(&writers->s[i].c, &edit->c))
+		if (!writers->s[i].c.undo && esync_merge_seen(&writers->s[i].c, &edit->c))
 			return false;
 	return true;
 }
@@ -504,13 +623,13 @@ clash_of_row(const EsyncTracked *t, const EsyncEvents *events)
 		if (is_unanswered(&writers, &edits.s[i]))
 			edits.s[n++] = edits.s[i];
 	edits.n = n;
-	keep_maximal(&writers);
+	keep_maximal(&writers, true);
 	for (int i = 0; i < writers.n; i++)
 	{
 		Setters		against = {0, palloc0((events->n + 1) * sizeof(Setter))};
 
 		add_against(&against, &writers.s[i], &edits);
-		keep_maximal(&against);
+		keep_maximal(&against, true);
 		add_against(&against, &writers.s[i], &writers);
 		for (int k = 0; k < against.n; k++)
 			add_once(&all, &against.s[k]);
@@ -528,7 +647,8 @@ is_set_unseen(EsyncMerge *m, int field)
 {
 	for (int i = m->nseen; i < m->until; i++)
 		if (!esync_merge_own_before(m, &m->events->e[i]) &&
-			!(m->events->e[i].flags & ESYNC_FLAG_DERIVED) && esync_merge_sets(m, i, field, NULL))
+			!(m->events->e[i].flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN)) &&
+			esync_merge_sets(m, i, field, NULL))
 			return true;
 	return false;
 }
@@ -540,13 +660,15 @@ is_set_unseen(EsyncMerge *m, int field)
 bool
 esync_clash_needs_whole(EsyncMerge *m, const EsyncEvent *e)
 {
+	if (m->edit->undoes)
+		return true;
 	for (int i = m->nseen; i < m->until; i++)
 	{
 		const EsyncEvent *x = &m->events->e[i];
 
 		if (esync_merge_own_before(m, x))
 			continue;
-		if ((x->type == ESYNC_DELETED && writes_register(x)) ||
+		if ((writes_register(x) && esync_merge_contender(x).type == ESYNC_DELETED) ||
 			(writes_register(e) && (writes_register(x) || is_edit(x))))
 			return true;
 	}
@@ -646,6 +768,35 @@ clash_of_group(EsyncMerge *m, const EsyncEvent *e, int group, List *list)
 	return clash ? lappend(list, clash) : list;
 }
 
+/* The clashes of all fields in which who contends may have changed by an undo. */
+static List *
+clashes_after_undo(EsyncMerge *m, const EsyncEvents *whole)
+{
+	EsyncTracked *t = m->t;
+	Bitmapset  *fields = esync_withdraw_fields(m, m->edit->undoes);
+	Bitmapset  *groups = NULL;
+	List	   *list = NIL;
+	int			i = -1;
+
+	while ((i = bms_next_member(fields, i)) >= 0)
+	{
+		char	   *name = pstrdup(t->fields[i].name);
+
+		if (t->fields[i].masked || i == t->tombstone_field)
+			continue;
+		if (t->fields[i].group >= 0)
+			groups = bms_add_member(groups, t->fields[i].group);
+		else if (t->fields[i].json_merge)
+			list = lappend(esync_inner_clashes(t, whole, i, list), settled(name, "superseded"));
+		else
+			list = lappend(list, clash_anew(m, i, NULL, name));
+	}
+	i = -1;
+	while ((i = bms_next_member(groups, i)) >= 0)
+		list = lappend(list, clash_anew(m, -1, &t->groups[i], pstrdup(t->groups[i].name)));
+	return list;
+}
+
 /*
  * An event may set two places inside of a column that another set as a whole:
  * that is one clash.  Takes the contenders of later ones into the first.
@@ -689,7 +840,7 @@ esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole)
 	List	   *list = NIL;
 	ListCell   *lc;
 
-	for (int i = 0; i < m->nchanges; i++)
+	for (int i = 0; i < m->nchanges && !m->edit->undoes; i++)
 	{
 		const EsyncField *f = &m->t->fields[m->changes[i].field];
 
@@ -697,8 +848,10 @@ esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole)
 			continue;
 		list = clash_of_change(m, e, &m->changes[i], whole, list);
 	}
-	for (int g = 0; g < m->t->ngroups; g++)
+	for (int g = 0; g < m->t->ngroups && !m->edit->undoes; g++)
 		list = clash_of_group(m, e, g, list);
+	if (m->edit->undoes)
+		list = clashes_after_undo(m, whole);
 	if (whole)
 		list = lappend(list, clash_of_row(m->t, whole));
 	else if (writes_register(e))
@@ -709,7 +862,7 @@ esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole)
 		EsyncClash *clash = lfirst(lc);
 
 		if (clash->open)
-			mark_shown(whole && clash->field == NULL ? whole : m->events, e, clash);
+			mark_shown(m->t, whole && clash->field == NULL ? whole : m->events, e, clash);
 	}
 	return list;
 }

@@ -5,7 +5,7 @@
  * all its contenders; which these are is said by merge.c, a function of the
  * set of events.  A row is written under the lock of the user's row, by which
  * all events of an aggregate are written, and read with SnapshotSelf, so it is
- * right at every isolation level.
+ * right at every isolation level.  Here it is read; note.c writes it.
  *
  * A name in the ledger is that of the moment when the conflict was opened; it
  * is resolved by that event, as names in patches are.
@@ -28,23 +28,6 @@
 #include "utils/timestamp.h"
 
 #include "conflict.h"
-
-/* columns of esync.conflict; closed are those that have a resolved_at */
-enum
-{
-	COL_CONFLICT_ID = 1, COL_TABLE_ID, COL_AGGREGATE_ID, COL_FIELD, COL_KIND, COL_BASE_VALUE,
-	COL_CONTENDERS, COL_SHOWN_EVENT, COL_SHOWN_VALUE, COL_STATUS, COL_OPENED_AT, COL_OPENED_EVENT,
-	COL_RESOLVED_AT, COL_RESOLVED_BY, COL_RESOLUTION, COL_RESOLVED_EVENT,
-	COL_COUNT = COL_RESOLVED_EVENT
-};
-
-/* an open row while an event is noted */
-typedef struct OpenRow
-{
-	HeapTuple	tuple;			/* NULL: this very event opened or changed it */
-	Datum		values[COL_COUNT];
-	bool		nulls[COL_COUNT];
-} OpenRow;
 
 /* ----------------------------------------------------------------- places */
 
@@ -96,8 +79,8 @@ esync_ledger_place(const EsyncTracked *t, const text *field, int64 event_id)
 }
 
 /* Are two names, resolved, about the same?  Those of nothing that is there must be equal. */
-static bool
-same_place(const EsyncPlace *a, const text *a_name, const EsyncPlace *b, const text *b_name)
+bool
+esync_ledger_same_place(const EsyncPlace *a, const text *a_name, const EsyncPlace *b, const text *b_name)
 {
 	if (a->row || b->row)
 		return a->row && b->row;
@@ -108,8 +91,8 @@ same_place(const EsyncPlace *a, const text *a_name, const EsyncPlace *b, const t
 }
 
 /* Does one place lie inside of another: deeper in the same column? */
-static bool
-lies_inside(const EsyncPlace *inner, const EsyncPlace *outer)
+bool
+esync_ledger_lies_inside(const EsyncPlace *inner, const EsyncPlace *outer)
 {
 	int			len = strlen(outer->path);
 
@@ -129,8 +112,8 @@ esync_ledger_name(const EsyncTracked *t, const EsyncConflict *conflict, const Es
 }
 
 /* Does a place cover a column?  A group covers its members; field -1 is the row itself. */
-static bool
-covers(const EsyncTracked *t, const EsyncPlace *place, int field)
+bool
+esync_ledger_covers(const EsyncTracked *t, const EsyncPlace *place, int field)
 {
 	if (place->row)
 		return field < 0 || field == t->tombstone_field;
@@ -138,6 +121,25 @@ covers(const EsyncTracked *t, const EsyncPlace *place, int field)
 		return field >= 0 && place->field == field;
 	for (int i = 0; i < t->groups[place->group].nfields; i++)
 		if (t->groups[place->group].fields[i] == field)
+			return true;
+	return false;
+}
+
+/* Is a conflict of that present name about a field: itself, inside of it, or its group? */
+bool
+esync_ledger_about(const EsyncTracked *t, const EsyncPlace *place, const char *name,
+				   const char *field)
+{
+	const EsyncGroup *group = place->group < 0 ? NULL : &t->groups[place->group];
+
+	if (name == NULL)
+		return false;
+	if (strcmp(name, field) == 0)
+		return true;
+	if (place->field >= 0 && strcmp(t->fields[place->field].name, field) == 0)
+		return true;
+	for (int i = 0; group && i < group->nfields; i++)
+		if (strcmp(t->fields[group->fields[i]].name, field) == 0)
 			return true;
 	return false;
 }
@@ -157,7 +159,7 @@ esync_ledger_readable(const EsyncTracked *t, const EsyncRights *rights, const Es
 	{
 		const EsyncField *f = &t->fields[i];
 
-		if (covers(t, place, i) && !f->excluded && !f->masked && esync_rights_field(rights, f))
+		if (esync_ledger_covers(t, place, i) && !f->excluded && !f->masked && esync_rights_field(rights, f))
 			return true;
 	}
 	return false;
@@ -166,8 +168,8 @@ esync_ledger_readable(const EsyncTracked *t, const EsyncRights *rights, const Es
 /* ---------------------------------------------------------------- reading */
 
 /* A row of the relation as a struct; it points to where values do. */
-static EsyncConflict *
-conflict_from(const Datum *values, const bool *nulls)
+EsyncConflict *
+esync_ledger_read(const Datum *values, const bool *nulls)
 {
 	EsyncConflict *c = palloc0(sizeof(EsyncConflict));
 
@@ -194,8 +196,8 @@ conflict_from(const Datum *values, const bool *nulls)
 }
 
 /* Begins a scan of one aggregate's conflicts, all of them or those that are open. */
-static void
-scan_aggregate(EsyncSide *side, int32 table_id, text *aggregate_id, bool open, Snapshot snapshot)
+void
+esync_ledger_scan(EsyncSide *side, int32 table_id, text *aggregate_id, bool open, Snapshot snapshot)
 {
 	ScanKeyData keys[3];
 
@@ -241,7 +243,7 @@ hand_out(EsyncSide *side, const Each *each)
 
 	while (more && esync_side_next(side, values, nulls))
 	{
-		EsyncConflict *conflict = conflict_from(values, nulls);
+		EsyncConflict *conflict = esync_ledger_read(values, nulls);
 
 		CHECK_FOR_INTERRUPTS();
 		if ((each->status & (conflict->open ? ESYNC_LEDGER_OPEN : ESYNC_LEDGER_CLOSED)) &&
@@ -269,7 +271,7 @@ esync_ledger_each(int32 table_id, text *aggregate_id, EsyncLedgerStatus status, 
 	esync_side_open(&side, "conflict", AccessShareLock);
 	if (aggregate_id != NULL)
 	{
-		scan_aggregate(&side, table_id, aggregate_id, status == ESYNC_LEDGER_OPEN, snapshot);
+		esync_ledger_scan(&side, table_id, aggregate_id, status == ESYNC_LEDGER_OPEN, snapshot);
 		hand_out(&side, &each);
 	}
 	else
@@ -282,6 +284,30 @@ esync_ledger_each(int32 table_id, text *aggregate_id, EsyncLedgerStatus status, 
 		}
 	esync_side_close(&side);
 	MemoryContextDelete(each.scratch);
+}
+
+/* The row of a conflict, as of now; NULL where there is no such conflict. */
+text *
+esync_ledger_find(int64 conflict_id, int32 *table_id)
+{
+	EsyncSide	side;
+	ScanKeyData key;
+	Datum		values[COL_COUNT];
+	bool		nulls[COL_COUNT];
+	text	   *aggregate_id = NULL;
+
+	ScanKeyInit(&key, COL_CONFLICT_ID, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(conflict_id));
+	esync_side_open(&side, "conflict", AccessShareLock);
+	esync_side_scan(&side, "conflict_pkey", SnapshotSelf, &key, 1);
+	if (esync_side_next(&side, values, nulls))
+	{
+		*table_id = DatumGetInt32(values[COL_TABLE_ID - 1]);
+		aggregate_id = DatumGetTextPCopy(values[COL_AGGREGATE_ID - 1]);
+	}
+	esync_side_end(&side);
+	esync_side_close(&side);
+	return aggregate_id;
 }
 
 /* A number of a contender. */
@@ -331,406 +357,9 @@ esync_ledger_contenders(const EsyncConflict *conflict, int *n)
 		c->device_id = member_of(object, "device_id");
 		c->value = member_of(object, "value");
 		c->submit = member_of(object, "submit_timestamp");
+		c->constraint = member_of(object, "constraint");
+		c->device_seq = number_of(object, "device_seq");
 		(*n)++;
 	}
 	return contenders;
-}
-
-/* ---------------------------------------------------------------- writing */
-
-/* Members of an object that is put together. */
-static void
-add_member(EsyncMember *members, int *n, const char *key, JsonbValue value)
-{
-	members[*n].key = key;
-	members[*n].keylen = strlen(key);
-	members[(*n)++].value = value;
-}
-
-static JsonbValue
-json_int64(int64 number)
-{
-	JsonbValue	v = {.type = jbvNumeric};
-
-	v.val.numeric = int64_to_numeric(number);
-	return v;
-}
-
-static JsonbValue
-json_text(const text *string)
-{
-	JsonbValue	v = {.type = jbvNull};
-
-	if (string == NULL)
-		return v;
-	v.type = jbvString;
-	v.val.string.val = VARDATA_ANY(string);
-	v.val.string.len = VARSIZE_ANY_EXHDR(string);
-	return v;
-}
-
-/* A document, where there is none null. */
-static JsonbValue
-json_document(const Jsonb *document)
-{
-	JsonbValue	v = {.type = jbvNull};
-
-	if (document != NULL)
-		esync_json_root(document, &v);
-	return v;
-}
-
-/* A time in UTC, as in rows. */
-static JsonbValue
-json_time(TimestampTz at)
-{
-	char		buffer[MAXDATELEN + 1];
-	int			utc = 0;
-
-	JsonEncodeDateTime(buffer, TimestampTzGetDatum(at), TIMESTAMPTZOID, &utc);
-	return json_text(cstring_to_text(buffer));
-}
-
-/* One contender, as the ledger keeps it. */
-static Jsonb *
-contender_object(const EsyncContender *c)
-{
-	EsyncMember members[9];
-	int			n = 0;
-
-	add_member(members, &n, "event_id", json_int64(c->event_id));
-	add_member(members, &n, "version", json_int64(c->version));
-	add_member(members, &n, "base_version", json_int64(c->base_version));
-	add_member(members, &n, "device_seq",
-			   c->device_seq == 0 ? json_text(NULL) : json_int64(c->device_seq));
-	add_member(members, &n, "type",
-			   json_text(cstring_to_text(esync_event_type_name(c->type))));
-	add_member(members, &n, "user_id", json_text(c->user_id));
-	add_member(members, &n, "device_id", json_text(c->device_id));
-	add_member(members, &n, "value", json_document(c->value));
-	add_member(members, &n, "submit_timestamp", json_time(c->submit));
-	return esync_json_object(n, members);
-}
-
-/* All contenders of a clash, as an array. */
-static Jsonb *
-contender_array(const EsyncClash *clash)
-{
-	EsyncJson	json;
-
-	esync_json_init(&json, 256 * (clash->ncontenders + 1));
-	esync_json_open_array(&json, clash->ncontenders);
-	for (int i = 0; i < clash->ncontenders; i++)
-	{
-		JsonbValue	v = json_document(contender_object(&clash->contenders[i]));
-
-		esync_json_value(&json, &v);
-	}
-	esync_json_close(&json);
-	return esync_json_finish(&json);
-}
-
-/* Sets a column to a pointer, or to NULL. */
-static void
-set_pointer(OpenRow *row, int attr, const void *pointer)
-{
-	row->values[attr - 1] = PointerGetDatum(pointer);
-	row->nulls[attr - 1] = pointer == NULL;
-}
-
-static void
-set_number(OpenRow *row, int attr, int64 number)
-{
-	row->values[attr - 1] = Int64GetDatum(number);
-	row->nulls[attr - 1] = false;
-}
-
-/* What an open row says of its contenders, and which of them shows. */
-static void
-set_contenders(OpenRow *row, const EsyncClash *clash)
-{
-	set_pointer(row, COL_KIND, cstring_to_text(clash->kind));
-	set_pointer(row, COL_BASE_VALUE, clash->base_value);
-	set_pointer(row, COL_CONTENDERS, contender_array(clash));
-	set_pointer(row, COL_SHOWN_VALUE, NULL);
-	row->nulls[COL_SHOWN_EVENT - 1] = true;
-	for (int i = 0; i < clash->ncontenders; i++)
-	{
-		const EsyncContender *c = &clash->contenders[i];
-		JsonbValue	value = json_document(c->value);
-
-		if (!c->shown)
-			continue;
-		set_number(row, COL_SHOWN_EVENT, c->event_id);
-		set_pointer(row, COL_SHOWN_VALUE,
-					clash->shown_value ? clash->shown_value : esync_json_from_value(&value));
-	}
-}
-
-/* Opens a conflict. */
-static OpenRow *
-open_conflict(EsyncSide *side, const EsyncTracked *t, const EsyncEvent *event, EsyncClash *clash)
-{
-	OpenRow    *row = palloc0(sizeof(OpenRow));
-
-	clash->conflict_id = esync_side_nextval("conflict_id_seq");
-	memset(row->nulls, true, sizeof(row->nulls));
-	set_number(row, COL_CONFLICT_ID, clash->conflict_id);
-	row->values[COL_TABLE_ID - 1] = Int32GetDatum(t->table_id);
-	row->nulls[COL_TABLE_ID - 1] = false;
-	set_pointer(row, COL_AGGREGATE_ID, event->aggregate_id);
-	set_pointer(row, COL_FIELD, clash->field ? cstring_to_text(clash->field) : NULL);
-	set_pointer(row, COL_STATUS, cstring_to_text("open"));
-	set_number(row, COL_OPENED_AT, event->commit);
-	set_number(row, COL_OPENED_EVENT, event->event_id);
-	set_contenders(row, clash);
-	esync_side_add(side, row->values, row->nulls);
-	return row;
-}
-
-/* Writes an open row anew, as changed or closed. */
-static void
-write_row(EsyncSide *side, OpenRow *row)
-{
-	side->tuple = row->tuple;
-	esync_side_change(side, row->values, row->nulls);
-}
-
-/* Closes a conflict; what was shown stays what it was before. */
-static void
-close_conflict(EsyncSide *side, OpenRow *row, const EsyncEvent *event, const EsyncClash *clash)
-{
-	set_pointer(row, COL_STATUS, cstring_to_text("closed"));
-	set_number(row, COL_RESOLVED_AT, event->commit);
-	set_pointer(row, COL_RESOLVED_BY, event->user_id);
-	set_pointer(row, COL_RESOLUTION,
-				cstring_to_text(clash->resolution ? clash->resolution : "superseded"));
-	set_number(row, COL_RESOLVED_EVENT, event->event_id);
-	write_row(side, row);
-}
-
-/* All open rows of an aggregate. */
-static List *
-open_rows(EsyncSide *side, int32 table_id, text *aggregate_id)
-{
-	List	   *rows = NIL;
-	OpenRow    *row = palloc(sizeof(OpenRow));
-
-	scan_aggregate(side, table_id, aggregate_id, true, SnapshotSelf);
-	while (esync_side_next(side, row->values, row->nulls))
-	{
-		if (!row->nulls[COL_RESOLVED_AT - 1])
-			continue;
-		row->tuple = side->tuple;
-		rows = lappend(rows, row);
-		row = palloc(sizeof(OpenRow));
-	}
-	return rows;
-}
-
-/* What an open row is about. */
-static EsyncPlace
-place_of(const EsyncTracked *t, const OpenRow *row, text **name)
-{
-	*name = row->nulls[COL_FIELD - 1] ? NULL : DatumGetTextPP(row->values[COL_FIELD - 1]);
-	return esync_ledger_place(t, *name, DatumGetInt64(row->values[COL_OPENED_EVENT - 1]));
-}
-
-/*
- * Notes that there is a conflict: in the open row about it, or in a new one.
- * Two clashes of one event about one place share a row, which tells of the first.
- */
-static List *
-note_open(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEvent *event,
-		  EsyncClash *clash)
-{
-	text	   *name = clash->field ? cstring_to_text(clash->field) : NULL;
-	EsyncPlace	place = esync_ledger_place(t, name, PG_INT64_MAX);
-	OpenRow    *row;
-	ListCell   *lc;
-
-	foreach(lc, rows)
-	{
-		text	   *its_name;
-		EsyncPlace	its;
-
-		row = lfirst(lc);
-		its = place_of(t, row, &its_name);
-		if (!same_place(&place, name, &its, its_name))
-			continue;
-		clash->conflict_id = DatumGetInt64(row->values[COL_CONFLICT_ID - 1]);
-		if (row->tuple != NULL)
-		{
-			set_contenders(row, clash);
-			write_row(side, row);
-		}
-		row->tuple = NULL;
-		return rows;
-	}
-	row = open_conflict(side, t, event, clash);
-	return lappend(rows, row);
-}
-
-/*
- * Notes that there is no conflict: closes the open row about it, and those
- * about what lies inside of it.  Returns the rows that are left.
- */
-static List *
-note_settled(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEvent *event,
-			 const EsyncClash *clash)
-{
-	text	   *name = clash->field ? cstring_to_text(clash->field) : NULL;
-	EsyncPlace	place = esync_ledger_place(t, name, PG_INT64_MAX);
-	List	   *left = NIL;
-	ListCell   *lc;
-
-	foreach(lc, rows)
-	{
-		OpenRow    *row = lfirst(lc);
-		text	   *its_name;
-		EsyncPlace	its = place_of(t, row, &its_name);
-
-		if (row->tuple != NULL &&
-			(same_place(&place, name, &its, its_name) || lies_inside(&its, &place)))
-			close_conflict(side, row, event, clash);
-		else
-			left = lappend(left, row);
-	}
-	return left;
-}
-
-/*
- * Brings the ledger up to date with an event about to be written: see esync.h.
- * An event that only agrees with what was shown may close a conflict as well.
- */
-bool
-esync_ledger_note(EsyncTracked *t, const EsyncEvent *event, List *clashes)
-{
-	EsyncSide	side;
-	List	   *rows;
-	ListCell   *lc;
-
-	esync_side_open(&side, "conflict", RowExclusiveLock);
-	rows = open_rows(&side, t->table_id, event->aggregate_id);
-	foreach(lc, clashes)
-	{
-		EsyncClash *clash = lfirst(lc);
-
-		if (clash->open)
-			rows = note_open(&side, t, rows, event, clash);
-		else if (rows != NIL)
-			rows = note_settled(&side, t, rows, event, clash);
-	}
-	esync_side_close(&side);
-	return rows != NIL;
-}
-
-/* ------------------------------------------------------------------ marks */
-
-/* A reading's marks while they are gathered. */
-typedef struct Marking
-{
-	const EsyncTracked *t;
-	EsyncMarks *marks;
-} Marking;
-
-/* Callback: every contender is marked, but of a closed conflict not the one shown. */
-static bool
-mark_conflict(EsyncConflict *conflict, void *arg)
-{
-	const EsyncTracked *t = ((Marking *) arg)->t;
-	EsyncMarks *marks = ((Marking *) arg)->marks;
-	int			n;
-	EsyncLedgerContender *contenders = esync_ledger_contenders(conflict, &n);
-	MemoryContext old = MemoryContextSwitchTo(marks->cxt);
-	EsyncMark	mark = {.conflict_id = conflict->conflict_id};
-
-	mark.place = esync_ledger_place(t, conflict->field, conflict->opened_event);
-	mark.name = esync_ledger_name(t, conflict, &mark.place);
-	mark.verdict = conflict->open ? ESYNC_VERDICT_CONFLICT : ESYNC_VERDICT_LOST;
-	if (marks->n + n > marks->size)
-	{
-		marks->size = 2 * (marks->n + n);
-		marks->mark = marks->mark ? repalloc(marks->mark, marks->size * sizeof(EsyncMark)) :
-			palloc(marks->size * sizeof(EsyncMark));
-	}
-	for (int i = 0; i < n; i++)
-	{
-		mark.event_id = contenders[i].event_id;
-		if (conflict->open || mark.event_id != conflict->shown_event)
-			marks->mark[marks->n++] = mark;
-	}
-	MemoryContextSwitchTo(old);
-	return true;
-}
-
-/* For qsort: by event, then by field in column order. */
-static int
-mark_cmp(const void *a, const void *b)
-{
-	const EsyncMark *x = a;
-	const EsyncMark *y = b;
-
-	if (x->event_id != y->event_id)
-		return x->event_id < y->event_id ? -1 : 1;
-	if (x->place.field != y->place.field)
-		return x->place.field < y->place.field ? -1 : 1;
-	return x->conflict_id < y->conflict_id ? -1 : x->conflict_id > y->conflict_id;
-}
-
-/* What the ledger says of the events of a reading, under former keys as well. */
-EsyncMarks *
-esync_ledger_marks(const EsyncReading *reading)
-{
-	EsyncMarks *marks = palloc0(sizeof(EsyncMarks));
-	Marking		marking = {reading->tracked, marks};
-	const text *last = NULL;
-
-	marks->cxt = CurrentMemoryContext;
-	for (int i = 0; i < reading->events->n; i++)
-	{
-		text	   *id = reading->events->e[i].aggregate_id;
-
-		if (last != NULL && VARSIZE_ANY_EXHDR(id) == VARSIZE_ANY_EXHDR(last) &&
-			memcmp(VARDATA_ANY(id), VARDATA_ANY(last), VARSIZE_ANY_EXHDR(id)) == 0)
-			continue;
-		last = id;
-		esync_ledger_each(reading->tracked->table_id, id, ESYNC_LEDGER_ALL, 0,
-						  GetActiveSnapshot(), mark_conflict, &marking);
-	}
-	if (marks->n > 1)
-		qsort(marks->mark, marks->n, sizeof(EsyncMark), mark_cmp);
-	return marks;
-}
-
-/* Index of the first mark of an event; where there is none, of one of another event, or n. */
-int
-esync_ledger_first(const EsyncMarks *marks, int64 event_id)
-{
-	int			low = 0;
-	int			high = marks->n;
-
-	while (low < high)
-	{
-		int			middle = low + (high - low) / 2;
-
-		if (marks->mark[middle].event_id < event_id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-/* What became of an event's edit of a field; -1: of the row as a whole. */
-EsyncVerdict
-esync_ledger_verdict(const EsyncMarks *marks, const EsyncTracked *t, int field, int64 event_id)
-{
-	EsyncVerdict verdict = ESYNC_VERDICT_NONE;
-
-	for (int i = esync_ledger_first(marks, event_id);
-		 i < marks->n && marks->mark[i].event_id == event_id; i++)
-		if (covers(t, &marks->mark[i].place, field))
-			verdict = Max(verdict, marks->mark[i].verdict);
-	return verdict;
 }

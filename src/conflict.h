@@ -6,6 +6,15 @@
 
 #include "history.h"
 
+/* columns of esync.conflict; closed are those that have a resolved_at */
+enum
+{
+	COL_CONFLICT_ID = 1, COL_TABLE_ID, COL_AGGREGATE_ID, COL_FIELD, COL_KIND, COL_BASE_VALUE,
+	COL_CONTENDERS, COL_SHOWN_EVENT, COL_SHOWN_VALUE, COL_STATUS, COL_OPENED_AT, COL_OPENED_EVENT,
+	COL_RESOLVED_AT, COL_RESOLVED_BY, COL_RESOLUTION, COL_RESOLVED_EVENT,
+	COL_COUNT = COL_RESOLVED_EVENT
+};
+
 /* a row of esync.conflict; a NULL pointer is SQL NULL */
 typedef struct EsyncConflict
 {
@@ -48,6 +57,8 @@ typedef struct EsyncLedgerContender
 	JsonbValue	device_id;
 	JsonbValue	value;
 	JsonbValue	submit;
+	JsonbValue	constraint;		/* that refused it; null: none did */
+	int64		device_seq;		/* 0: none */
 } EsyncLedgerContender;
 
 /* which conflicts to read: of a table, of one of its rows */
@@ -94,10 +105,19 @@ typedef struct EsyncMarks
 extern void esync_ledger_each(int32 table_id, text *aggregate_id, EsyncLedgerStatus status,
 							  int64 after, Snapshot snapshot,
 							  EsyncConflictCallback callback, void *arg);
+/* the row of a conflict, whoever asks; NULL: there is no such conflict */
+extern text *esync_ledger_find(int64 conflict_id, int32 *table_id);
 extern EsyncLedgerContender *esync_ledger_contenders(const EsyncConflict *conflict, int *n);
 extern EsyncPlace esync_ledger_place(const EsyncTracked *t, const text *field, int64 event_id);
 extern char *esync_ledger_name(const EsyncTracked *t, const EsyncConflict *conflict,
 							   const EsyncPlace *place);
+/* is a conflict, by its present name, about a field: itself, inside of it, or its group */
+extern bool esync_ledger_about(const EsyncTracked *t, const EsyncPlace *place, const char *name,
+							   const char *field);
+/* does a place cover a column; field -1: the row itself */
+extern bool esync_ledger_covers(const EsyncTracked *t, const EsyncPlace *place, int field);
+
+/* marks.c */
 extern EsyncMarks *esync_ledger_marks(const EsyncReading *reading);
 extern int	esync_ledger_first(const EsyncMarks *marks, int64 event_id);
 extern EsyncVerdict esync_ledger_verdict(const EsyncMarks *marks, const EsyncTracked *t,
@@ -106,5 +126,13 @@ extern EsyncVerdict esync_ledger_verdict(const EsyncMarks *marks, const EsyncTra
 /* may the caller see a conflict about this, its own rows' apart */
 extern bool esync_ledger_readable(const EsyncTracked *t, const EsyncRights *rights,
 								  const EsyncPlace *place);
+
+/* conflict.c for note.c */
+extern bool esync_ledger_same_place(const EsyncPlace *a, const text *a_name,
+									const EsyncPlace *b, const text *b_name);
+extern bool esync_ledger_lies_inside(const EsyncPlace *inner, const EsyncPlace *outer);
+extern EsyncConflict *esync_ledger_read(const Datum *values, const bool *nulls);
+extern void esync_ledger_scan(EsyncSide *side, int32 table_id, text *aggregate_id, bool open,
+							  Snapshot snapshot);
 
 #endif							/* ESYNC_CONFLICT_H */

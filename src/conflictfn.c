@@ -227,14 +227,16 @@ static Jsonb *
 shown_contender(const Listing *l, const EsyncConflict *conflict, const EsyncPlace *place,
 				const EsyncLedgerContender *c)
 {
-	EsyncMember members[7] = {
+	int			n = 7;
+	EsyncMember members[8] = {
 		{.key = "event_id", .value.type = jbvNumeric},
 		{.key = "version", .value.type = jbvNumeric},
 		{.key = "user_id", .value = c->user_id},
 		{.key = "device_id", .value = c->device_id},
 		{.key = "value", .value = filter_value(l, place, &c->value, c->event_id)},
 		{.key = "submit_timestamp", .value = c->submit},
-		{.key = "shown", .value.type = jbvBool}
+		{.key = "shown", .value.type = jbvBool},
+		{.key = "constraint", .value = c->constraint}
 	};
 
 	for (int i = 0; i < lengthof(members); i++)
@@ -242,7 +244,9 @@ shown_contender(const Listing *l, const EsyncConflict *conflict, const EsyncPlac
 	members[0].value.val.numeric = int64_to_numeric(c->event_id);
 	members[1].value.val.numeric = int64_to_numeric(c->version);
 	members[6].value.val.boolean = c->event_id == conflict->shown_event;
-	return esync_json_object(lengthof(members), members);
+	if (c->constraint.type != jbvNull)
+		n++;
+	return esync_json_object(n, members);
 }
 
 /* All contenders as they are shown. */
@@ -271,27 +275,6 @@ static bool
 text_is(const text *a, const char *string, int len)
 {
 	return a != NULL && VARSIZE_ANY_EXHDR(a) == len && memcmp(VARDATA_ANY(a), string, len) == 0;
-}
-
-/* Is the conflict about the field that was asked for: itself, inside of it, or its group? */
-static bool
-field_wanted(const Listing *l, const EsyncPlace *place, const char *name)
-{
-	const EsyncTracked *t = l->t;
-	const EsyncGroup *group = place->group < 0 ? NULL : &t->groups[place->group];
-
-	if (l->wanted->field == NULL)
-		return true;
-	if (name == NULL)
-		return false;
-	if (strcmp(name, l->wanted->field) == 0)
-		return true;
-	if (place->field >= 0 && strcmp(t->fields[place->field].name, l->wanted->field) == 0)
-		return true;
-	for (int i = 0; group && i < group->nfields; i++)
-		if (strcmp(t->fields[group->fields[i]].name, l->wanted->field) == 0)
-			return true;
-	return false;
 }
 
 /* Is it one of that user's? */
@@ -378,7 +361,8 @@ list_conflict(EsyncConflict *c, void *arg)
 	l->open = c->open;
 	if (l->found >= wanted->max && wanted->aggregate_id == NULL)
 		return false;
-	if (!esync_ledger_readable(l->t, &l->rights, &place) || !field_wanted(l, &place, name) ||
+	if (!esync_ledger_readable(l->t, &l->rights, &place) ||
+		(wanted->field && !esync_ledger_about(l->t, &place, name, wanted->field)) ||
 		(wanted->kind && !text_is(wanted->kind, VARDATA_ANY(c->kind), VARSIZE_ANY_EXHDR(c->kind))))
 		return true;
 	contenders = esync_ledger_contenders(c, &n);

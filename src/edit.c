@@ -28,15 +28,16 @@ typedef struct Reach
 /*
  * Callback: enough was read when a whole row is met that was seen, and before
  * which everything is older than what was read; it stands for all before it.
- * Never where an unseen edit came after later ones of its own device: these
- * may lie anywhere.
+ * Never where an unseen edit came after later ones of its own device, or undid
+ * another: these may lie anywhere.
  */
 static bool
 enough(EsyncEvent *event, int index, void *arg)
 {
 	Reach	   *r = arg;
 
-	if (event->version > r->base && (event->flags & ESYNC_FLAG_OVERTAKEN))
+	if (event->version > r->base &&
+		((event->flags & ESYNC_FLAG_OVERTAKEN) || esync_event_undoes(event) != 0))
 		r->all = true;
 	if (!r->all && event->version <= r->base && event->payload != NULL &&
 		event->row_xmin != InvalidTransactionId && event->effective_high < r->earliest)
@@ -59,11 +60,13 @@ read_events(EsyncMerge *m)
 	if (edit->has_base_version)
 		r.base = Min(edit->base_version, m->head);
 	else
-		r.all = edit->base != NULL || edit->has_branch || !edit->head_by_default ||
+		r.all = edit->undoes != 0 || edit->base != NULL || edit->has_branch || !edit->head_by_default ||
 			edit->verb == ESYNC_VERB_CREATE || esync_merge_stamp_sent(m) != DT_NOBEGIN;
 	m->events = esync_stream_since(m->t, m->aggregate_id, SnapshotSelf, enough, &r);
 	m->grounded = r.grounded;
 	m->until = m->events->n;
+	m->hard = m->hard || edit->hard;
+	esync_withdraw_mark(m->events, edit->undoes);
 	for (int i = 0; m->grounded && i < 1; i++)
 		(void) esync_event_payload(&m->events->e[i]);
 }
@@ -197,7 +200,7 @@ decide_type(EsyncMerge *m, EsyncEventType *type)
 static Jsonb *
 meta_of(const EsyncMerge *m, const EsyncEvent *e)
 {
-	EsyncExtra	extras[7];
+	EsyncExtra	extras[8];
 	int			n = 0;
 
 	if (m->edit->has_submit && e->submit != m->edit->submit_raw)
@@ -227,7 +230,7 @@ meta_of(const EsyncMerge *m, const EsyncEvent *e)
 		extras[n].value.type = jbvBool;
 		extras[n++].value.val.boolean = m->edit->life < 0;
 	}
-	if (m->edit->life < 0 && m->t->tombstone_field < 0)
+	if (m->edit->life < 0 && (m->t->tombstone_field < 0 || m->edit->hard))
 	{
 		extras[n].key = "hard";
 		extras[n].value.type = jbvBool;
@@ -237,6 +240,11 @@ meta_of(const EsyncMerge *m, const EsyncEvent *e)
 	{
 		extras[n].key = "ignored";
 		esync_json_root(esync_json_object(m->ndropped, m->dropped), &extras[n++].value);
+	}
+	if (m->refused)
+	{
+		extras[n].key = "refused";
+		esync_json_root(esync_refusal_meta(m), &extras[n++].value);
 	}
 	return esync_meta_with(m->edit->meta, extras, n);
 }
@@ -478,8 +486,8 @@ add_tombstone(EsyncMerge *m, EsyncEventType type)
 }
 
 /* Room for what the row gets. */
-static void
-make_intent(EsyncMerge *m)
+void
+esync_edit_intent(EsyncMerge *m)
 {
 	EsyncIntent *in = palloc0(sizeof(EsyncIntent));
 
@@ -535,8 +543,8 @@ weigh(EsyncMerge *m, bool found)
 /* ----------------------------------------------------------------- conflicts */
 
 /* What a ledger row's field was in a document; NULL: nothing. */
-static Jsonb *
-value_in(const EsyncTracked *t, const Jsonb *row, const char *field)
+Jsonb *
+esync_edit_value_in(const EsyncTracked *t, const Jsonb *row, const char *field)
 {
 	JsonbValue	value;
 	EsyncMember *members;
@@ -584,8 +592,8 @@ value_in(const EsyncTracked *t, const Jsonb *row, const char *field)
 }
 
 /* The row by the versions up to one: of the events at hand, where these reach so far back. */
-static Jsonb *
-row_at(EsyncMerge *m, int64 version)
+Jsonb *
+esync_edit_row_at(EsyncMerge *m, int64 version)
 {
 	int			n = 0;
 	EsyncFold  *fold;
@@ -615,9 +623,9 @@ tell_bases(EsyncMerge *m, List *clashes)
 		if (!clash->open || clash->field == NULL)
 			continue;
 		if (clash->base_at != row_version)
-			row = row_at(m, clash->base_at);
+			row = esync_edit_row_at(m, clash->base_at);
 		row_version = clash->base_at;
-		clash->base_value = value_in(m->t, row, clash->field);
+		clash->base_value = esync_edit_value_in(m->t, row, clash->field);
 		if (clash->column > 0 && esync_fold_value(m->after, clash->column - 1, &column))
 			esync_inner_tell(clash, &column);
 	}
@@ -639,8 +647,8 @@ name_resolution(EsyncMerge *m)
 }
 
 /* All events of the row, and the one at hand. */
-static EsyncEvents *
-whole_stream(EsyncMerge *m)
+EsyncEvents *
+esync_edit_whole(EsyncMerge *m)
 {
 	EsyncEvents *all = esync_stream_read(m->t, m->aggregate_id, NULL, SnapshotSelf, false,
 										 ESYNC_WANT_EDITS);
@@ -650,6 +658,7 @@ whole_stream(EsyncMerge *m)
 			all->n--;
 	all->e = repalloc_huge(all->e, (all->n + 1) * sizeof(EsyncEvent));
 	all->e[all->n++] = m->intent->event;
+	esync_withdraw_mark(all, 0);
 	return all;
 }
 
@@ -673,7 +682,8 @@ esync_edit_meet(EsyncMerge *m, bool found)
 	find_move(m);
 	if (!decide_type(m, &type))
 		return false;
-	make_intent(m);
+	esync_refusal_take_out(m);
+	esync_edit_intent(m);
 	if (m->action == ESYNC_ACT_NOTHING)
 		return true;
 	make_event(m, type);
@@ -681,9 +691,17 @@ esync_edit_meet(EsyncMerge *m, bool found)
 	weigh(m, found);
 	m->intent->clashes =
 		esync_clash_find(m, &m->intent->event,
-						 esync_clash_needs_whole(m, &m->intent->event) ? whole_stream(m) : NULL);
+						 esync_clash_needs_whole(m, &m->intent->event) ? esync_edit_whole(m) : NULL);
+	m->intent->clashes = esync_refusal_clashes(m, m->intent->clashes);
 	tell_bases(m, m->intent->clashes);
 	if (m->edit->strategy)
 		name_resolution(m);
+	if (esync_policy_rejects(m))
+		return false;
+	esync_policy_choose(m);
+	/* a row that is to stay after all is not taken first, with what hangs on it */
+	if (m->action == ESYNC_ACT_DELETE && !m->hard && m->intent->decision &&
+		m->intent->decision->life > 0)
+		m->action = ESYNC_ACT_STORE;
 	return true;
 }

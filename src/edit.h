@@ -39,9 +39,13 @@ typedef struct EsyncEdit
 	Jsonb	   *base;			/* what was shown, whole or in part */
 	Jsonb	   *meta;
 
+	bool		careful;		/* it was refused before: what can be applied of it is */
+
 	/* of a decision */
 	Jsonb	   *ops;			/* operations inside of json_merge columns, besides set */
 	int			life;			/* 1: the row lives, -1: it is deleted, 0: that is not decided */
+	bool		hard;			/* a delete takes the row, tombstone or not */
+	int64		undoes;			/* this event is withdrawn by it; 0: none is */
 	const char *strategy;		/* how conflicts are closed by it; NULL: superseded */
 } EsyncEdit;
 
@@ -53,11 +57,14 @@ typedef struct EsyncContender
 	int64		base_version;
 	int64		device_seq;
 	EsyncEventType type;
+	bool		undo;			/* it withdraws another event, and replaces nobody's edit */
+	int64		origin;			/* of an undo: the event whose value it put back; else 0 */
 	TimestampTz submit;
 	text	   *user_id;
 	text	   *device_id;
 	Jsonb	   *value;			/* of the field; a group's as an object; of a delete null, of
 								 * an edit against it an object of what it set */
+	const char *constraint;		/* that refused it; NULL: it is in the stream */
 	List	   *inner;			/* of EsyncPathOp *: what it set inside of the place alone */
 	bool		shown;			/* this is the one that the row shows */
 } EsyncContender;
@@ -70,7 +77,7 @@ typedef struct EsyncClash
 {
 	char	   *field;			/* a column, a group, column/path of json_merge; NULL: the
 								 * row as a whole (delete_edit) */
-	const char *kind;			/* field, delete_edit, create_create */
+	const char *kind;			/* field, delete_edit, create_create, constraint */
 	bool		open;
 	const char *resolution;		/* where it closes: superseded or agreed */
 	int64		base_at;		/* the lowest base of the contenders, and */
@@ -82,7 +89,20 @@ typedef struct EsyncClash
 	EsyncContender *contenders; /* ascending event_id; the event at hand among them */
 	int64		conflict_id;	/* filled in by the ledger where open */
 	int64		mine;			/* the event at hand among them, once it is written */
+	bool		decided;		/* by the table's policy, at once */
+	int64		confirmed;		/* the event whose value is the latest one, where that was asked */
+	int			merged;			/* the contender that shows by the merge alone, plus one, and */
+	Jsonb	   *merged_value;	/* what shown_value is by it */
 } EsyncClash;
+
+/* what the option on_conflict makes of an event's conflicts, to be written right after it */
+typedef struct EsyncRuling
+{
+	const char *policy;			/* a constant */
+	Jsonb	   *set;			/* as in EsyncEdit; NULL: none */
+	Jsonb	   *ops;
+	int			life;
+} EsyncRuling;
 
 /* what became of an edit */
 typedef struct EsyncOutcome
@@ -120,8 +140,26 @@ typedef struct EsyncIntent
 	Datum	   *values;
 	bool	   *isnull;
 	List	   *clashes;
+	bool		silent;			/* no event tells of it: the row follows its stream */
+	EsyncRuling *decision;	/* NULL: conflicts stay open */
+	bool		plain;			/* it is a statement of plain SQL */
 	bool		written;		/* then event has all of it */
 } EsyncIntent;
+
+/* a bit that only withdraw.c sets in EsyncEvent.flags, never stored: the event was undone */
+#define ESYNC_FLAG_WITHDRAWN	0x20000000
+
+/* what a constraint refused of an event in a field (refusal.c) */
+extern bool esync_refusal_value(const EsyncTracked *t, const EsyncEvent *e, int field,
+								JsonbValue *value);
+/* the event that a Resolved withdraws; 0: it is no undo (fold.c) */
+extern int64 esync_event_undoes(const EsyncEvent *event);
+
+/* apply.c: locks the row of a decision to come, and brings the stream up to what the table
+ * holds; false: there may be a row, but the caller does not see it */
+extern bool esync_apply_meet(EsyncTracked *t, text *aggregate_id, Datum *key);
+/* makes the row what its events say, without an event; true if it was something else */
+extern bool esync_apply_rebuild(EsyncTracked *t, text *aggregate_id, Datum *key);
 
 /* the event_id of an event that is not written yet: it sorts last, and names are those of now */
 #define ESYNC_AT_HAND	PG_INT64_MAX

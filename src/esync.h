@@ -34,6 +34,8 @@
 #define ERRCODE_ESYNC_NOT_TRACKED		MAKE_SQLSTATE('Y','S','0','0','1')
 #define ERRCODE_ESYNC_NO_KEY			MAKE_SQLSTATE('Y','S','0','0','2')
 #define ERRCODE_ESYNC_CONFIGURATION		MAKE_SQLSTATE('Y','S','0','0','3')
+#define ERRCODE_ESYNC_VERSION			MAKE_SQLSTATE('Y','S','0','0','4')
+#define ERRCODE_ESYNC_CONFLICT			MAKE_SQLSTATE('Y','S','0','0','5')
 
 /* names of esync's triggers: the first sorts before RI_..., the last after all */
 #define ESYNC_TRIGGER_CAPTURE	"0_esync_capture"
@@ -329,7 +331,7 @@ typedef struct EsyncTracked
 
 	bool		json_merges;	/* some column is merged path by path */
 	bool		sql_merge;		/* plain SQL merges where its context names a base */
-	char	   *on_conflict;	/* 'merge' */
+	char	   *on_conflict;	/* 'merge', or a policy: see policy.c */
 	int			ngroups;
 	EsyncGroup *groups;
 	int			nlinks;
@@ -862,6 +864,10 @@ extern void esync_apply_lock(EsyncTracked *t, text *aggregate_id, Datum *key);
 extern void esync_apply(EsyncTracked *t, text *aggregate_id, Datum *key, const EsyncEdit *edit,
 						EsyncOutcome *outcome);
 
+/* ---- policy.c: what the option on_conflict makes of a conflict */
+/* writes the decision after its event; guarded: where it fails, the conflicts stay open */
+extern void esync_policy_decide(EsyncTracked *t, EsyncIntent *in, bool guarded);
+
 /* ---- conflict.c: the ledger */
 /*
  * Brings the ledger up to date with an event about to be written (its
@@ -870,6 +876,9 @@ extern void esync_apply(EsyncTracked *t, text *aggregate_id, Datum *key, const E
  * after it.
  */
 extern bool esync_ledger_note(EsyncTracked *t, const EsyncEvent *event, List *clashes);
+
+/* ---- submit.c: is this an error of the server or of the transaction, not of an edit? */
+extern bool esync_error_is_fatal(const ErrorData *error);
 
 /* ---- answer.c: a time as a JSON string, ISO 8601 in UTC */
 extern void esync_json_time(TimestampTz at, JsonbValue *value);
@@ -881,6 +890,8 @@ extern Jsonb *esync_replay_at(EsyncTracked *t, text *aggregate_id, int64 version
 extern Jsonb *esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key);
 
 /* ---- rights.c: who may */
+/* the row to which an event belongs, whoever asks; false: there is no such event */
+extern bool esync_rights_find_event(int64 event_id, int32 *table_id, text **aggregate_id);
 extern void esync_rights_owner(Oid relid);
 /* what the caller may read of t; false, or 42501, if not a single column */
 extern bool esync_rights_try(EsyncTracked *t, EsyncRights *rights);

@@ -26,6 +26,7 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 
@@ -490,6 +491,25 @@ esync_event_life(const EsyncEvent *event)
 		deleted.type != jbvBool)
 		return 0;
 	return deleted.val.boolean ? -1 : 1;
+}
+
+/*
+ * The event that this one withdraws; 0: it is no undo.  What an author wrote
+ * into meta is not taken for one: no other decision bears that strategy.
+ */
+int64
+esync_event_undoes(const EsyncEvent *event)
+{
+	JsonbValue	strategy;
+	JsonbValue	id;
+
+	if (event->type != ESYNC_RESOLVED || event->meta == NULL ||
+		!esync_json_member(&event->meta->root, "undoes", 6, &id) || id.type != jbvNumeric ||
+		!esync_json_member(&event->meta->root, "strategy", 8, &strategy) ||
+		strategy.type != jbvString || strategy.val.string.len != 4 ||
+		memcmp(strategy.val.string.val, "undo", 4) != 0)
+		return 0;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(id.val.numeric)));
 }
 
 /* Does a decision take the row, and not mark it by the tombstone column? */

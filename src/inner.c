@@ -65,12 +65,12 @@ overlap(const Edit *a, const Edit *b)
 
 /* Adds what an event sets in the column; what triggers derived is nobody's. */
 static void
-add_edits(const EsyncTracked *t, EsyncEvent *e, int field, Edits *all)
+add_edits(const EsyncTracked *t, const EsyncEvents *whole, EsyncEvent *e, int field, Edits *all)
 {
 	EsyncWalk	walk;
 
 	if ((e->type == ESYNC_BASELINE && !(e->flags & ESYNC_FLAG_DRIFT)) ||
-		(e->flags & ESYNC_FLAG_DERIVED))
+		(e->flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN)))
 		return;
 	if (e->type == ESYNC_CREATED && esync_json_count(&e->patch->root) == 0)
 	{
@@ -85,16 +85,21 @@ add_edits(const EsyncTracked *t, EsyncEvent *e, int field, Edits *all)
 	while (esync_walk_next(&walk))
 	{
 		EsyncPathOp op;
+		int64		origin;
 		Edit	   *edit;
 
 		if (!esync_paths_read(&walk.value, &op) ||
 			!esync_merge_op_in_field(t, &op, e->event_id, field))
+			continue;
+		origin = esync_withdraw_origin(e, op.path, op.len);
+		if (esync_withdraw_is_void(whole, origin, 0))
 			continue;
 		edit = add_edit(all, e);
 		edit->path = op.path + op.columnlen;
 		edit->len = op.len - op.columnlen;
 		edit->removed = op.remove;
 		edit->value = op.value;
+		edit->c.origin = origin;
 	}
 }
 
@@ -103,10 +108,23 @@ static void
 collect(const EsyncTracked *t, const EsyncEvents *whole, int field, Edits *all)
 {
 	for (int i = 0; i < whole->n; i++)
-		add_edits(t, &whole->e[i], field, all);
+		add_edits(t, whole, &whole->e[i], field, all);
 }
 
-/* Marks what nobody replaced who had seen it. */
+/* Does an undo put back what another edit, which stands, has there, or an earlier undo? */
+static bool
+is_stand_in(const Edits *all, const Edit *undo)
+{
+	for (int i = 0; i < all->n && undo->c.origin; i++)
+		if (all->e[i].stands && overlap(&all->e[i], undo) &&
+			(all->e[i].c.event_id == undo->c.origin ||
+			 (all->e[i].c.origin == undo->c.origin &&
+			  all->e[i].c.event_id < undo->c.event_id)))
+			return true;
+	return false;
+}
+
+/* Marks what nobody replaced who had seen it; an undo replaces nothing. */
 static void
 mark_standing(Edits *all)
 {
@@ -115,15 +133,19 @@ mark_standing(Edits *all)
 		bool		stands = true;
 
 		for (int k = 0; k < all->n && stands; k++)
-			stands = k == i || !esync_merge_seen(&all->e[k].c, &all->e[i].c) ||
+			stands = k == i || all->e[k].c.undo ||
+				!esync_merge_seen(&all->e[k].c, &all->e[i].c) ||
 				!overlap(&all->e[k], &all->e[i]);
 		all->e[i].stands = stands;
 	}
+	for (int i = 0; i < all->n; i++)
+		if (all->e[i].c.undo && is_stand_in(all, &all->e[i]))
+			all->e[i].stands = false;
 }
 
 /* What a value holds at a path inside of it; false: nothing. */
-static bool
-value_at(const JsonbValue *value, const char *path, int len, JsonbValue *out)
+bool
+esync_inner_value(const JsonbValue *value, const char *path, int len, JsonbValue *out)
 {
 	*out = *value;
 	while (len > 0)
@@ -150,7 +172,7 @@ contradict(const Edit *a, const Edit *b)
 	const Edit *inner = outer == a ? b : a;
 	JsonbValue	there;
 	bool		is_there = !outer->removed &&
-		value_at(&outer->value, inner->path + outer->len, inner->len - outer->len, &there);
+		esync_inner_value(&outer->value, inner->path + outer->len, inner->len - outer->len, &there);
 
 	if (!is_there || inner->removed)
 		return is_there || !inner->removed;
@@ -297,7 +319,7 @@ esync_inner_tell(EsyncClash *clash, const JsonbValue *column)
 {
 	JsonbValue	shown;
 
-	if (!value_at(column, clash->path, strlen(clash->path), &shown))
+	if (!esync_inner_value(column, clash->path, strlen(clash->path), &shown))
 		shown.type = jbvNull;
 	clash->shown_value = esync_json_from_value(&shown);
 	for (int i = 0; i < clash->ncontenders; i++)

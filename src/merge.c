@@ -61,6 +61,7 @@ esync_merge_contender(const EsyncEvent *e)
 	c.type = e->type;
 	if (e->type == ESYNC_RESOLVED && esync_event_life(e) != 0)
 		c.type = esync_event_life(e) > 0 ? ESYNC_RESTORED : ESYNC_DELETED;
+	c.undo = esync_event_undoes(e) != 0;
 	c.submit = e->submit;
 	c.user_id = e->user_id;
 	c.device_id = e->device_id;

@@ -19,6 +19,14 @@ typedef struct EsyncChange
 	Jsonb	   *ops;			/* of a json_merge column: what changed inside; else NULL */
 } EsyncChange;
 
+/* a change that the table refused, and by which constraint */
+typedef struct EsyncRefusal
+{
+	int			field;
+	const char *constraint;
+	EsyncChange change;			/* as it was taken out of the edit */
+} EsyncRefusal;
+
 /* what is to be done to the row */
 typedef enum EsyncAction
 {
@@ -62,6 +70,8 @@ typedef struct EsyncMerge
 	List	   *ignored;		/* of char * */
 	int			ndropped;
 	EsyncMember *dropped;		/* edits of columns that are gone, and whose names mean others */
+
+	List	   *refused;		/* of EsyncRefusal: to be taken out of the changes */
 
 	/* esync_edit_meet */
 	bool		whole;			/* a creation stamps every column; so it must where the caller may
@@ -113,13 +123,48 @@ extern bool esync_clash_needs_whole(EsyncMerge *m, const EsyncEvent *e);
 /* the same of an event whose author had seen everything */
 extern List *esync_clash_settle(EsyncTracked *t, const EsyncEvent *e);
 
+/* withdraw.c: events that were undone */
+extern void esync_withdraw_mark(EsyncEvents *events, int64 undoes);
+extern int	esync_withdraw_find(const EsyncEvents *events, int64 event_id);
+extern bool esync_withdraw_is_void(const EsyncEvents *events, int64 origin, int64 undoes);
+extern int64 esync_withdraw_origin(const EsyncEvent *e, const char *path, int len);
+extern int64 esync_withdraw_origin_of_field(const EsyncTracked *t, const EsyncEvent *e, int field);
+extern bool esync_withdraw_puts_back(const EsyncTracked *t, const EsyncEvent *e,
+									 int64 event_id, const EsyncClash *clash);
+extern Bitmapset *esync_withdraw_fields(EsyncMerge *m, int64 undoes);
+
 /* inner.c */
 extern List *esync_inner_clashes(const EsyncTracked *t, const EsyncEvents *whole, int field,
 								 List *list);
+extern bool esync_inner_value(const JsonbValue *value, const char *path, int len,
+							  JsonbValue *out);
 extern void esync_inner_tell(EsyncClash *clash, const JsonbValue *column);
+
+/* policy.c */
+extern bool esync_policy_rejects(EsyncMerge *m);
+extern void esync_policy_choose(EsyncMerge *m);
+
+/* refusal.c */
+extern bool esync_refusal_note(EsyncMerge *m, const ErrorData *error);
+extern void esync_refusal_take_out(EsyncMerge *m);
+extern Jsonb *esync_refusal_meta(const EsyncMerge *m);
+extern List *esync_refusal_clashes(EsyncMerge *m, List *list);
 
 /* edit.c */
 extern bool esync_merge_shows(EsyncMerge *m, int field);
+extern void esync_edit_intent(EsyncMerge *m);
+extern Jsonb *esync_edit_row_at(EsyncMerge *m, int64 version);
+extern Jsonb *esync_edit_value_in(const EsyncTracked *t, const Jsonb *row, const char *field);
+extern EsyncEvents *esync_edit_whole(EsyncMerge *m);
 extern bool esync_edit_meet(EsyncMerge *m, bool found);
+
+/* statement.c: SPI must be connected */
+extern void esync_statement_table(StringInfo query, const EsyncTracked *t);
+extern void esync_statement_key(StringInfo query, const EsyncTracked *t, int first);
+extern uint64 esync_statement_run(const char *query, int nargs, Oid *types, Datum *values,
+								  const char *nulls);
+extern uint64 esync_statement_update(const EsyncTracked *t, Datum *key, const EsyncIntent *in);
+extern uint64 esync_statement_insert(const EsyncTracked *t, Datum *key, const EsyncIntent *in);
+extern uint64 esync_statement_delete(const EsyncTracked *t, Datum *key);
 
 #endif							/* ESYNC_MERGE_H */

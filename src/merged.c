@@ -45,7 +45,8 @@ expected_row(EsyncTracked *t, const EsyncIntent *in, const EsyncRow *old, const 
 static bool
 note_clashes(EsyncCapture *c, EsyncIntent *in, const EsyncEvent *e)
 {
-	bool		any = c->head.found && (c->head.flags & ESYNC_FLAG_CONFLICT) != 0;
+	bool		any = (c->head.found && (c->head.flags & ESYNC_FLAG_CONFLICT) != 0) ||
+		esync_event_undoes(e) != 0;
 	ListCell   *lc;
 
 	foreach(lc, in->clashes)
@@ -136,6 +137,16 @@ put_derived(EsyncCapture *c, const EsyncEvent *cause, const EsyncRow *expected,
 	esync_event_put(c, &e);
 }
 
+/* What the table's policy makes of the conflicts of a statement of plain SQL. */
+static void
+decide(EsyncCapture *c, EsyncIntent *in)
+{
+	if (!in->plain || in->decision == NULL)
+		return;
+	esync_policy_decide(esync_tracked_get(c->t->root), in, true);
+	esync_record_turn(c, c->key);
+}
+
 /* A merge changed or made a row: its event, and what the triggers made of it. */
 void
 esync_merged_put(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old, const EsyncRow *new)
@@ -143,6 +154,8 @@ esync_merged_put(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old, const Es
 	EsyncRow	expected = expected_row(c->t, in, old, new);
 	EsyncEvent	e;
 
+	if (in->silent)
+		in->written = true;
 	if (!in->written)
 	{
 		begin_merge(c, in, &e);
@@ -152,6 +165,7 @@ esync_merged_put(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old, const Es
 		put_merge(c, in, &e, new);
 	}
 	put_derived(c, &in->event, &expected, new);
+	decide(c, in);
 	if (in->cxt)				/* a statement's own, and nobody asks again */
 	{
 		esync_pending_forget_intent(in);
@@ -169,6 +183,7 @@ esync_merged_put_delete(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old)
 	e.payload = esync_event_payload_of(c, &e, old);
 	e.tenant = esync_event_tenant(c->t, old);
 	put_merge(c, in, &e, NULL);
+	decide(c, in);
 }
 
 /*

@@ -546,6 +546,20 @@ merge_of_deletion(EsyncCapture *c, const EsyncRow *old)
 	return in == NULL && by_statement(c) ? esync_sqlmerge_delete(c, old) : in;
 }
 
+/* Does the row go because the stream says that it is gone?  Then no event tells of it. */
+static bool
+is_silent_deletion(EsyncCapture *c, const EsyncRow *old)
+{
+	EsyncIntent *in;
+
+	if (!esync_pending_has_intents() || !is_deleted_here(old))
+		return false;
+	in = merge_of(c, old, HeapTupleHeaderGetCmax(old->tuple->t_data));
+	if (in == NULL || !in->silent)
+		return false;
+	return in->written = true;
+}
+
 /* ------------------------------------------------------------- the operations */
 
 /* A row came. */
@@ -599,7 +613,8 @@ esync_record_update(EsyncCapture *c, EsyncRow *old, EsyncRow *new)
 		}
 	}
 	esync_record_turn(c, key);
-	esync_record_meet(c, old);
+	if (in == NULL || !in->silent)
+		esync_record_meet(c, old);
 	if (in)
 		esync_merged_put(c, in, old, new);
 	else
@@ -612,6 +627,8 @@ esync_record_delete(EsyncCapture *c, EsyncRow *old)
 {
 	EsyncIntent *in;
 
+	if (is_silent_deletion(c, old))
+		return;
 	esync_record_turn(c, esync_record_key(c->t, old));
 	if (!esync_record_tells(c, old) &&
 		esync_pending_take_vanished(c->t->root, c->key, old->tuple) != 0)

@@ -293,26 +293,62 @@ filter_payload(EsyncTracked *t, const EsyncRights *rights, Jsonb *payload, int64
 	return esync_json_object(n, members);
 }
 
-/* Meta as the caller may see it: no keys for one who may not read the key. */
+/* Is a member of meta of that name? */
+static bool
+is_member(const EsyncWalk *walk, const char *name)
+{
+	return walk->keylen == strlen(name) && memcmp(walk->key, name, walk->keylen) == 0;
+}
+
+/* What constraints refused, without the columns that the caller may not read. */
+static Jsonb *
+filter_refused(const EsyncTracked *t, const EsyncRights *rights, const JsonbContainer *refused)
+{
+	EsyncMember *members = palloc(Max(esync_json_count(refused), 1) * sizeof(EsyncMember));
+	int			n = 0;
+	EsyncWalk	walk;
+
+	esync_walk_init(&walk, refused);
+	while (esync_walk_next(&walk))
+	{
+		int			field = esync_field_at(t->fields, t->nfields, walk.key, walk.keylen,
+										   PG_INT64_MAX);
+
+		if (field >= 0 && !t->fields[field].excluded && !t->fields[field].masked &&
+			esync_rights_field(rights, &t->fields[field]))
+			members[n++] = (EsyncMember) {walk.key, walk.keylen, walk.value};
+	}
+	return esync_json_object(n, members);
+}
+
+/*
+ * Meta as the caller may see it: no keys for one who may not read the key, and
+ * no values of columns that it may not read.
+ */
 Jsonb *
 esync_rights_meta(EsyncTracked *t, const EsyncRights *rights, Jsonb *meta)
 {
 	EsyncMember *members;
+	bool		key = esync_rights_key(t, rights);
 	int			n = 0;
 	EsyncWalk	walk;
 
-	if (meta == NULL || esync_rights_key(t, rights))
+	if (meta == NULL || (key && rights->all && !t->hides))
 		return meta;
 	members = palloc(Max(esync_json_count(&meta->root), 1) * sizeof(EsyncMember));
 	esync_walk_init(&walk, &meta->root);
 	while (esync_walk_next(&walk))
 	{
-		if ((walk.keylen == 8 && memcmp(walk.key, "moved_to", 8) == 0) ||
-			(walk.keylen == 10 && memcmp(walk.key, "moved_from", 10) == 0))
+		if (!key && (is_member(&walk, "moved_to") || is_member(&walk, "moved_from")))
 			continue;
 		members[n].key = walk.key;
 		members[n].keylen = walk.keylen;
-		members[n++].value = walk.value;
+		members[n].value = walk.value;
+		if (is_member(&walk, "refused") && walk.value.type == jbvBinary &&
+			JsonContainerIsObject(walk.value.val.binary.data))
+			esync_json_root(filter_refused(t, rights, walk.value.val.binary.data),
+							&members[n].value);
+		n++;
 	}
 	return esync_json_object(n, members);
 }
@@ -399,6 +435,43 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 	AtEOXact_GUC(true, level);
 	SetUserIdAndSecContext(user, context);
 	return result;
+}
+
+/*
+ * The row to which an event belongs.  Asks as the owner of the extension: what
+ * of it the caller may be told is the caller's business to find out.
+ */
+bool
+esync_rights_find_event(int64 event_id, int32 *table_id, text **aggregate_id)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(event_id)};
+	Oid			user;
+	int			context;
+	bool		isnull;
+	bool		found;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT table_id, aggregate_id FROM esync.event"
+							  " WHERE event_id OPERATOR(pg_catalog.=) $1",
+							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "reading esync.event failed");
+	found = SPI_processed > 0;
+	if (found)
+	{
+		*table_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+												&isnull));
+		MemoryContextSwitchTo(cxt);
+		*aggregate_id = DatumGetTextPCopy(SPI_getbinval(SPI_tuptable->vals[0],
+														SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+	return found;
 }
 
 /* The table that an administrative function was given; NULL is an error. */

@@ -355,6 +355,7 @@ leave_intent(EsyncMerge *m, MemoryContext cxt, TriggerData *trigdata)
 		in = keep_intent(m);
 		MemoryContextSwitchTo(old);
 	}
+	in->plain = true;
 	in->cxt = cxt;
 	in->relid = RelationGetRelid(trigdata->tg_relation);
 	in->tid = trigdata->tg_trigtuple->t_self;
@@ -425,6 +426,21 @@ key_row(const EsyncTracked *t, Relation rel, HeapTuple tuple)
 	return row;
 }
 
+/* The error where a statement cannot be merged. */
+static void
+cannot_merge(const EsyncMerge *m)
+{
+	if (strcmp(m->code, "conflict") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ESYNC_CONFLICT),
+				 errmsg("%s", m->message),
+				 errhint("Read the row and its version again, and repeat the change on top of them.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the statement cannot be merged into table \"%s\"", m->t->table_name),
+			 errdetail("%s.", m->message)));
+}
+
 /*
  * Merges the statement's row into the one of now; the result is in the
  * caller's context, what the AFTER trigger needs in one of its own.  Most
@@ -466,10 +482,7 @@ merge_row(EsyncTracked *t, const EsyncContext *context, TriggerData *trigdata)
 		m->head_commit = c.head.commit;
 		m->masked = masked_values(t, &old);
 		if (!esync_edit_meet(m, true))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the statement cannot be merged into table \"%s\"", t->table_name),
-					 errdetail("%s.", m->message)));
+			cannot_merge(m);
 		MemoryContextSwitchTo(caller);
 		result = merged_tuple(t, m, trigdata, &old);
 		if (m->action == ESYNC_ACT_STORE && may_be_swallowed(trigdata))
@@ -526,7 +539,14 @@ esync_sqlmerge_delete(EsyncCapture *c, const EsyncRow *old)
 	m->head = c->head.version;
 	m->head_commit = c->head.commit;
 	m->hard = true;
-	return esync_edit_meet(m, true) && m->action == ESYNC_ACT_DELETE ? m->intent : NULL;
+	if (!esync_edit_meet(m, true))
+	{
+		if (strcmp(m->code, "conflict") == 0)
+			cannot_merge(m);
+		return NULL;
+	}
+	m->intent->plain = true;
+	return m->action == ESYNC_ACT_DELETE ? m->intent : NULL;
 }
 
 /* BEFORE UPDATE FOR EACH ROW, the first such trigger. */

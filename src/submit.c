@@ -249,8 +249,8 @@ run_group(EsyncBatch *b, EsyncTx *tx)
 /* ------------------------------------------------------------------- errors */
 
 /* Is this an error of the server or of the transaction, not of an event? */
-static bool
-must_be_raised(const ErrorData *error)
+bool
+esync_error_is_fatal(const ErrorData *error)
 {
 	static const char *const states[] = {"40", "57", "53", "58", "XX", "25", "55P03", "P0004"};
 	char	   *state = unpack_sql_state(error->sqlerrcode);
@@ -356,15 +356,18 @@ run_groups(EsyncBatch *b, int from, int to, volatile int *at)
 	lock_rows(b);
 	for (int i = from; i < to; i++)
 	{
+		bool		careful = b->tx[i].n == 1 && b->tx[i].items[0]->edit.careful;
+
 		*at = i;
+		if (careful)
+			set_constraints(false); /* it is to hear of each at once */
 		if (!run_group(b, &b->tx[i]))
 			return i;
 		b->current = NULL;
 		if (b->check_each)
-		{
 			set_constraints(false);
+		if (b->check_each || careful)
 			set_constraints(true);
-		}
 	}
 	*at = UNKNOWN_CULPRIT;
 	set_constraints(false);
@@ -418,7 +421,7 @@ attempt(EsyncBatch *b, int from, int to, ErrorData **error)
 		CurrentResourceOwner = owner;
 		if (is_version_race(*error) && !IsolationUsesXactSnapshot())
 			return LOST_RACE;
-		if (must_be_raised(*error))
+		if (esync_error_is_fatal(*error))
 			ReThrowError(*error);
 		if (b->locking)
 		{
@@ -463,6 +466,40 @@ may_have_raced(EsyncTx *tx, const ErrorData *error)
 		return false;
 	tx->retried = true;
 	return true;
+}
+
+/* Is it an event of which a constraint may refuse a part?  Of a row to come it refuses all. */
+static bool
+may_be_partial(const EsyncItem *item)
+{
+	const char *policy = esync_tracked_get(item->target->root)->on_conflict;
+
+	if (strcmp(policy, "merge") != 0)	/* or the decision about its conflicts */
+		return strcmp(policy, "reject") != 0;
+	return (item->edit.verb == ESYNC_VERB_UPDATE || item->edit.verb == ESYNC_VERB_SAVE) &&
+		esync_json_count(item->edit.set ? &item->edit.set->root :
+						 &item->edit.document->root) > 1;
+}
+
+/*
+ * May an event that failed be run once more with care, so that what can be
+ * applied of it is, or that its conflicts stay open where the decision about
+ * them failed?  Where a row is wanted that may yet come, that waits.
+ */
+static bool
+may_go_in_part(EsyncBatch *b, EsyncTx *tx, const ErrorData *error)
+{
+	EsyncItem  *item = b->current ? b->current : tx->n == 1 ? tx->items[0] : NULL;
+
+	if (error == NULL || item == NULL || item->edit.careful || failed_need(item) ||
+		!may_be_partial(item))
+		return false;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION &&
+		strcmp(esync_tracked_get(item->target->root)->on_conflict, "merge") == 0)
+		return false;
+	if (!b->last_chance && strcmp(error_code(error), "fk") == 0)
+		return false;
+	return item->edit.careful = true;
 }
 
 /* The groups of the tail wait for another batch. */
@@ -542,7 +579,8 @@ run_all(EsyncBatch *b)
 			b->check_each = true;
 		else if (failed > from)
 			to = failed;		/* those before it, then the others */
-		else if (!may_have_raced(&b->tx[from], error))
+		else if (!may_have_raced(&b->tx[from], error) &&
+				 !may_go_in_part(b, &b->tx[from], error))
 		{
 			give_up(b, from, error);
 			from++;
@@ -618,6 +656,34 @@ try_again(EsyncBatch *b)
 	return false;
 }
 
+/*
+ * What a foreign key refused, and nothing that came later cured: the single
+ * events among them are run a last time, so that what can be applied is.
+ */
+static void
+take_parts(EsyncBatch *b)
+{
+	EsyncTx    *tx = palloc(Max(b->ntx, 1) * sizeof(EsyncTx));
+	int			n = 0;
+
+	for (int i = 0; i < b->ntx; i++)
+	{
+		const EsyncItem *item = b->tx[i].items[0];
+
+		if (wants_row(&b->tx[i]) && b->tx[i].n == 1 && strcmp(item->code, "fk") == 0 &&
+			may_be_partial(item))
+			tx[n++] = b->tx[i];
+	}
+	b->last_chance = true;
+	if (n == 0 || b->live >= MAX_LIVE)
+		return;
+	for (int i = 0; i < n; i++)
+		renew(&tx[i]);
+	b->tx = tx;
+	b->ntx = n;
+	run_all(b);
+}
+
 /* Events with the id of an earlier one of the batch have its result. */
 static void
 follow_twins(EsyncBatch *b)
@@ -663,6 +729,7 @@ esync_submit_run(EsyncBatch *b)
 	run_all(b);
 	while (try_again(b))
 		;
+	take_parts(b);
 	restore_constraints();
 	esync_side_close(&b->submission);
 	esync_temporary_keep(b);

@@ -132,6 +132,7 @@ typedef struct EsyncBatch
 	bool		held;			/* by a subtransaction that was kept */
 	EsyncItem  *current;		/* the one at hand, when an error comes */
 	int			live;			/* subtransactions that were kept */
+	bool		last_chance;	/* no row that is wanted will come any more */
 	bool		check_each;		/* deferred constraints are checked group by group */
 } EsyncBatch;
 

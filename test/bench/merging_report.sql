@@ -4,3 +4,7 @@
 SELECT what, round(value, CASE WHEN unit = 'events/s' THEN 0 WHEN value < 10 THEN 2 ELSE 1 END) AS value, unit,
 	   beside, bench_verdict(value, target, at_least) AS "to show"
 FROM bench_check WHERE part = 'merging' ORDER BY ord;
+\qecho Deciding: CPU time, three columns, one of them in conflict
+SELECT what, round(value, CASE WHEN unit = 'ratio' THEN 2 ELSE 1 END) AS value, unit, beside,
+	   bench_verdict(value, target, at_least) AS "to show"
+FROM bench_check WHERE part = 'deciding' ORDER BY ord;

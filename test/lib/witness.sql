@@ -211,7 +211,7 @@ BEGIN
 		SELECT coalesce(w.aggregate_id, c.aggregate_id), NULL::bigint, 'conflict of ' || coalesce(w.field, c.field, 'the row'), w.versions::text, c.versions::text
 		FROM witness.clashes(tbl, renamed) w
 		FULL JOIN (SELECT k.aggregate_id, coalesce(renamed->>k.field, k.field) AS field, ARRAY(SELECT (x->>'version')::bigint FROM jsonb_array_elements(k.contenders) x ORDER BY 1) AS versions
-			FROM esync.conflict k WHERE k.table_id = t.table_id AND k.status = 'open') c
+			FROM esync.conflict k WHERE k.table_id = t.table_id AND k.status = 'open' AND k.kind <> 'constraint') c
 			ON c.aggregate_id = w.aggregate_id AND coalesce(c.field, '') = coalesce(w.field, '')
 		WHERE w.versions IS DISTINCT FROM c.versions
 			AND NOT EXISTS (SELECT FROM state s, jsonb_array_elements(s.patch) AS o (op) WHERE s.flags & 256 <> 0

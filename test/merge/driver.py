@@ -10,6 +10,7 @@ import traceback
 import checks
 import examples
 import jsonmerge
+import machine
 import plays
 import plainsql
 import queues
@@ -132,6 +133,8 @@ def make_tests(opts):
         'json_merge, two rounds': lambda s, r: run_plays(s, jsonmerge.some_plays(r, 2, 'PSCPSC', 2 * few)),
         'json_merge, three users': lambda s, r: run_plays(s, jsonmerge.some_plays(r, 3, 'PSC', 40 * few, 60)),
         'queues of devices': lambda s, r: queues.run(s, r, 60 * few),
+        'state machine: conflicts stay open': lambda s, r: machine.run(s, r, 12 * few, 14, ('merge',)),
+        'state machine: policies': lambda s, r: machine.run(s, r, 6 * few, 14, machine.POLICIES[1:]),
         'plain SQL': lambda s, r: run_plays(s, plainsql.some_plays(r, 3, 15 * few, 60), plainsql.deliver),
     })
     return tests

@@ -42,7 +42,7 @@ class Failure(Exception):
 class Raw:
     """One row of esync.event."""
 
-    def __init__(self, event_id, aggregate_id, version, kind, base, device, seq, submit, effective, high, flags, patch, payload, user, client):
+    def __init__(self, event_id, aggregate_id, version, kind, base, device, seq, submit, effective, high, flags, patch, payload, user, client, meta):
         self.event_id = event_id
         self.aggregate_id = aggregate_id
         self.version = version
@@ -59,6 +59,7 @@ class Raw:
         self.payload = payload
         self.user = user
         self.client = client
+        self.meta = meta or {}
 
     def whole(self):
         return self.kind == 'Created' or (self.kind == 'Baseline' and not self.flags & 32)
@@ -69,6 +70,17 @@ class Raw:
 
     def defaults(self):
         return dict(self.payload or {}) if self.whole() and self.patch else {}
+
+    def life(self):
+        """Its word on the row's life: True, False, or None where it has none."""
+        if self.kind == 'Resolved':
+            return None if 'deleted' not in self.meta else not self.meta['deleted']
+        if self.kind == 'Baseline':
+            return True if self.whole() else None
+        return {'Created': True, 'Restored': True, 'Deleted': False}.get(self.kind)
+
+    def takes_row(self):
+        return self.meta.get('hard', False) if self.kind == 'Resolved' else self.kind == 'Deleted' and not self.patch
 
     def stamp(self):
         return (self.effective, self.device is not None, (self.device or '').encode(), self.seq or 0, self.event_id)
@@ -84,10 +96,9 @@ def fold(events):
     for e in events:
         low = (NEVER - 1, False, b'', 0, e.event_id)
         edits += [(low, f, v) for f, v in e.defaults().items()] + [(e.stamp(), f, v) for f, v in e.sets().items()]
-        life = e.kind in ('Created', 'Restored', 'Deleted') or (e.kind == 'Baseline' and e.whole())
-        if life and (word is None or e.stamp() > word.stamp()):
+        if e.life() is not None and (word is None or e.stamp() > word.stamp()):
             word = e
-    if word is None or (word.kind == 'Deleted' and not word.patch):
+    if word is None or (not word.life() and word.takes_row()):
         return None
     row = {}
     for _, path, value in sorted(edits, key=lambda x: x[0]):
@@ -156,7 +167,7 @@ class Server:
         found = {}
         for row in self.sql("""SELECT event_id, aggregate_id, version, event_type, base_version, device_id, device_seq,
                 to_jsonb(submit_timestamp)#>>'{}', to_jsonb(effective_timestamp)#>>'{}', to_jsonb(effective_high)#>>'{}', flags,
-                e.patch, e.payload, e.user_id, e.client_event_id
+                e.patch, e.payload, e.user_id, e.client_event_id, e.meta
             FROM esync.event_%d e ORDER BY aggregate_id, version""" % self.one(
                 'SELECT table_id FROM esync.tracked_table WHERE relation = %s::regclass', table)):
             e = Raw(*row)

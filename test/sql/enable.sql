@@ -224,7 +224,7 @@ SELECT code FROM witness.refused($$SELECT esync_enable('en2.t', aggregate_type =
 SELECT esync_enable('en2.t', aggregate_type => 'en2.t');
 
 -- NAME: options of work not there yet: feature_not_supported
-SELECT n.o, r.* FROM unnest('{"mode => ''last_modified''","on_conflict => ''server_wins''","on_conflict => ''client_wins''","on_conflict => ''last_write_wins''","on_conflict => ''reject''"}'::text[]) n(o),
+SELECT n.o, r.* FROM unnest('{"mode => ''last_modified''"}'::text[]) n(o),
 	witness.refused(format('SELECT esync_enable(''parts'', %s)', n.o)) r;
 
 -- NAME: a trigger that is not esync's bears the name of one that is

@@ -142,7 +142,7 @@ SELECT * FROM esync_verify('doc');
 CREATE FUNCTION submit(who text, seq int, op text, rest jsonb) RETURNS TABLE (status text, conflicts jsonb) LANGUAGE sql AS $$
 SELECT r->>'status', (SELECT jsonb_agg(c - 'conflict_id' - 'others') FROM jsonb_array_elements(r->'conflicts') AS c)
 FROM jsonb_array_elements(esync_submit(jsonb_build_object('device_id', 'tablet of ' || who, 'events', jsonb_build_array(jsonb_build_object(
-	'id', md5(who || seq)::uuid, 'seq', seq, 'table', 'led.doc', 'op', op) || rest)), jsonb_build_object('user_id', who))->'results') AS r
+	'id', md5('ledger ' || who || seq)::uuid, 'seq', seq, 'table', 'led.doc', 'op', op) || rest)), jsonb_build_object('user_id', who))->'results') AS r
 $$;
 SELECT * FROM submit('me', 1, 'create', '{"document": {"id": 2, "street": "mine", "zip": "z", "note": "same"}, "submit_timestamp": "2025-11-19T12:00:00Z"}');
 SELECT * FROM submit('you', 1, 'create', '{"document": {"id": 2, "street": "yours", "zip": "z", "note": "same"}, "submit_timestamp": "2025-11-18T12:00:00Z"}');

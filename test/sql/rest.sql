@@ -91,8 +91,58 @@ SELECT rest.said(esync_submit('{"device_id": "rest-7", "batch_id": "5d0f8c1e-000
 -- NAME: POST of what is no batch
 SELECT rest.said(esync_submit('[]'));
 
+-- NAME: GET the history of a field
+SELECT rest.said(to_jsonb(h)) FROM field_history('blocks', '17', 'vSetPressure') AS h;
+
 -- NAME: GET conflicts
 SELECT rest.said(to_jsonb(c)) FROM esync_conflicts('blocks', '17') AS c;
+
+-- what an error tells the layer
+CREATE FUNCTION rest.fails(statement text) RETURNS TABLE (code text, message text, detail text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	message := 'no error';
+	RETURN NEXT;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+	message := regexp_replace(message, '(conflict|event) \d+', '\1 N', 'g');
+	detail := regexp_replace(regexp_replace(detail, '(conflict_id": )\d+', '\1N', 'g'), 'event \d+', 'event N', 'g');
+	RETURN NEXT;
+END
+$$;
+
+-- NAME: POST a decision
+SELECT conflict_id AS conflict FROM esync_conflicts('blocks', '17') \gset
+BEGIN;
+SET LOCAL "request.jwt.claims" = '{"sub": "carla"}';
+SET LOCAL "request.headers" = '{"x-submit-timestamp": "2025-11-21T08:00:00Z"}';
+SELECT esync_resolve(:conflict, 'manual', '140.5', expected_version => 5) AS decision \gset
+COMMIT;
+SELECT regexp_replace(rest.said(:'decision'), '"resolved": \[\d+\]', '"resolved": [N]');
+
+-- NAME: POST it again: somebody was first, 409
+SELECT * FROM rest.fails(format('SELECT esync_resolve(%s, ''manual'', ''141'', expected_version => 5)', :conflict));
+
+-- NAME: POST a decision about a row that was changed since, 409
+SELECT * FROM rest.fails($$SELECT esync_resolve_row('blocks', '17', '{"vSetPressure": {"value": 141}}', 5)$$);
+
+-- NAME: POST an undo of the decision
+SELECT :'decision'::jsonb -> 'event_id' AS event \gset
+BEGIN;
+SET LOCAL "request.jwt.claims" = '{"sub": "carla"}';
+SELECT rest.said(esync_undo(:event));
+COMMIT;
+
+-- NAME: POST it again: 409
+SELECT * FROM rest.fails(format('SELECT esync_undo(%s)', :event));
+
+-- NAME: what there is not: 404, 404, 404, 400, 400; what a constraint refuses: 422
+SELECT * FROM rest.fails('SELECT esync_resolve(999999999, ''client_wins'')');
+SELECT * FROM rest.fails('SELECT esync_undo(999999999)');
+SELECT * FROM rest.fails($$SELECT esync_resolve_row('blocks', '99', '{"vSetPressure": {"value": 141}}')$$);
+SELECT * FROM rest.fails($$SELECT esync_resolve_row('blocks', '17', '{"vPressure": {"value": 141}}')$$);
+SELECT * FROM rest.fails(format('SELECT esync_resolve(%s, ''coin'')', :conflict));
+SELECT * FROM rest.fails(format('SELECT esync_resolve(%s, ''manual'', ''-1'')', :conflict));
 
 -- NAME: GET rejected edits
 SELECT rest.said(to_jsonb(r)) FROM esync_rejected('blocks') AS r WHERE client_event_id = '6a3c1f0e-0000-4000-8000-000000000014';
@@ -106,9 +156,6 @@ SELECT esync_discard((SELECT min(rejected_id) FROM esync_rejected('blocks')));
 
 -- NAME: rejected edits afterwards
 SELECT rest.said(to_jsonb(r)) FROM esync_rejected('blocks', 'all') AS r ORDER BY rejected_id;
-
--- NAME: GET the history of a field
-SELECT rest.said(to_jsonb(h)) FROM field_history('blocks', '17', 'vSetPressure') AS h;
 
 -- NAME: GET devices
 SELECT rest.said(to_jsonb(d)) FROM esync_devices() AS d WHERE device_id ~ '^rest' ORDER BY device_id;
@@ -150,8 +197,22 @@ SET LOCAL "request.headers" = '{"x-device-id": "rest-7", "x-base-version": "1"}'
 SELECT rest.save_block('{"block_id": 17, "vSetPressure": -5}', '6a3c1f0e-0000-4000-8000-000000000031') ->> 'code', current_setting('response.status');
 ROLLBACK;
 BEGIN;
-SET LOCAL "request.headers" = '{"x-device-id": "rest-7", "x-base-version": "7"}';
+SET LOCAL "request.headers" = '{"x-device-id": "rest-7", "x-base-version": "9"}';
 SELECT rest.save_block('{"block_id": 17, "vSetPressure": 142}', '6a3c1f0e-0000-4000-8000-000000000032') ->> 'status', current_setting('response.status');
+ROLLBACK;
+CREATE FUNCTION rest.resolve(conflict_id bigint, strategy text, value jsonb, expected_version bigint) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	now jsonb;
+BEGIN
+	RETURN esync_resolve(conflict_id, strategy, value, expected_version);
+EXCEPTION WHEN SQLSTATE 'YS004' THEN
+	GET STACKED DIAGNOSTICS now = PG_EXCEPTION_DETAIL;
+	PERFORM set_config('response.status', '409', true);
+	RETURN now;
+END
+$$;
+BEGIN;
+SELECT rest.resolve(:conflict, 'manual', '140', 5) -> 'version', current_setting('response.status');
 ROLLBACK;
 SELECT code, rest.http_status(jsonb_build_object('status', 'rejected', 'code', code))
 FROM unnest('{invalid,denied,not_found,constraint,fk,depends_on,id_reused,conflict,stale,base_pruned,base_unknown,too_large,unknown_table,unknown_column}'::text[]) code;

@@ -1,0 +1,134 @@
+/*
+ * rebuild.c: esync_rebuild: rows that differ from their stream are put right.
+ *
+ * Which these are is said by esync_verify.  The stream is right: rows become
+ * what their events say, and no event tells of it, since to the stream nothing
+ * happened.  The table is right: what rows hold is recorded as Baseline events,
+ * as the next change of each would do.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "esync.h"
+
+PG_FUNCTION_INFO_V1(esync_rebuild);
+
+/* Does the source say that the stream is right?  22023 for what is no source. */
+static bool
+stream_is_right(FunctionCallInfo fcinfo)
+{
+	char	   *source = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+
+	if (source && strcmp(source, "stream") == 0)
+		return true;
+	if (source && strcmp(source, "table") == 0)
+		return false;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid source: %s", source ? quote_literal_cstr(source) : "NULL"),
+			 errhint("Which side is right: 'stream' or 'table'.")));
+}
+
+/* The rows that differ from their stream, as a list of text. */
+static List *
+differing(FunctionCallInfo fcinfo)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Oid			types[2] = {REGCLASSOID, TEXTOID};
+	Datum		values[2] = {fcinfo->args[0].value, fcinfo->args[1].value};
+	char		nulls[3] = {' ', PG_ARGISNULL(1) ? 'n' : ' ', '\0'};
+	List	   *ids = NIL;
+	const char *schema =
+		quote_identifier(get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid)));
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(psprintf("SELECT DISTINCT aggregate_id FROM %s.esync_verify($1, $2)"
+									   " WHERE problem OPERATOR(pg_catalog.=) ANY"
+									   " ('{row differs,row missing,row not deleted}'::pg_catalog.text[])"
+									   " ORDER BY aggregate_id", schema),
+							  2, types, values, nulls, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "calling esync_verify failed");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		ids = lappend(ids, DatumGetTextPCopy(SPI_getbinval(SPI_tuptable->vals[i],
+														   SPI_tuptable->tupdesc, 1, &isnull)));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return ids;
+}
+
+/* Callback: the version of the last event, which comes first. */
+static bool
+take_version(EsyncEvent *event, int index, void *arg)
+{
+	*(int64 *) arg = event->version;
+	return false;
+}
+
+static int64
+head_of(EsyncTracked *t, text *aggregate_id)
+{
+	int64		version = 0;
+
+	esync_stream_back(t, aggregate_id, NULL, SnapshotSelf, false, take_version, &version);
+	return version;
+}
+
+/* Records what the table holds; true if that was something else than the stream said. */
+static bool
+record_row(EsyncTracked *t, text *aggregate_id, Datum *key)
+{
+	int64		before = head_of(t, aggregate_id);
+
+	(void) esync_apply_meet(t, aggregate_id, key);
+	return head_of(t, aggregate_id) > before;
+}
+
+/* esync_rebuild(tbl regclass, key text, source text) */
+Datum
+esync_rebuild(PG_FUNCTION_ARGS)
+{
+	MemoryContext work;
+	bool		stream;
+	int64		count = 0;
+	List	   *ids;
+	ListCell   *lc;
+
+	PreventCommandIfReadOnly("esync_rebuild()");
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("table must not be null")));
+	esync_rights_owner(PG_GETARG_OID(0));
+	stream = stream_is_right(fcinfo);
+	esync_tracked_check(esync_tracked_need(PG_GETARG_OID(0)));
+	ids = differing(fcinfo);
+	work = AllocSetContextCreate(CurrentMemoryContext, "esync rebuild", ALLOCSET_DEFAULT_SIZES);
+	foreach(lc, ids)
+	{
+		EsyncTracked *t = esync_tracked_need(PG_GETARG_OID(0));
+		MemoryContext old = MemoryContextSwitchTo(work);
+		Datum	   *key = palloc(t->nkeys * sizeof(Datum));
+
+		CHECK_FOR_INTERRUPTS();
+		if (esync_key_values(t, lfirst(lc), key) &&
+			(stream ? esync_apply_rebuild(t, lfirst(lc), key) : record_row(t, lfirst(lc), key)))
+			count++;
+		CommandCounterIncrement();
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(work);
+	}
+	PG_RETURN_INT64(count);
+}

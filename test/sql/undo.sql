@@ -1,0 +1,260 @@
+-- esync_undo: edits, conflicts, deletes and creations taken back; and taken back again.
+SET client_min_messages TO warning;
+SET TIME ZONE 'UTC';
+CREATE ROLE regress_esync_undo;
+CREATE ROLE regress_esync_undo_reads;
+CREATE SCHEMA un;
+SET search_path = un, public;
+CREATE TABLE item (id int PRIMARY KEY, a text, b text, street text, zip text, spec jsonb, pin text, CHECK (a <> 'bad'));
+SELECT esync_enable('item', groups => '{"address": ["street", "zip"]}', json_merge => '{spec}', mask => '{pin}');
+CREATE TABLE soft (id int PRIMARY KEY, a text, gone timestamptz);
+SELECT esync_enable('soft', tombstone => 'gone');
+
+-- somebody saved that, having seen that version, that day of a week long ago
+CREATE FUNCTION edit(who text, base bigint, day int, statement text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM esync_context(user_id => who, device_id => 'tablet of ' || who, base_version => base, submit_timestamp => '2025-11-16 12:00Z'::timestamptz + day * interval '1 day');
+	EXECUTE statement;
+	PERFORM esync_context();
+END
+$$;
+CREATE FUNCTION event(tbl regclass, key text, v bigint) RETURNS bigint LANGUAGE sql AS $$ SELECT event_id FROM esync_history(tbl, key) WHERE version = v $$;
+-- undoes a version of a row; what is told of it without numbers that differ from run to run
+CREATE FUNCTION undo(key text, v bigint, tbl regclass DEFAULT 'item') RETURNS TABLE (version jsonb, undone jsonb, kept text, shown jsonb, conflicts text) LANGUAGE sql AS $$
+SELECT u->'version', u->'undone',
+	(SELECT string_agg(format('%s %s%s', k->'field', k->>'reason', ' by v' || (SELECT h.version FROM esync_history(tbl, key) AS h WHERE to_jsonb(h.event_id) = k->'event_id')), ', ') FROM jsonb_array_elements(u->'kept') AS k),
+	CASE WHEN u->'row' <> 'null' THEN jsonb_strip_nulls(u->'row') - 'id' - 'gone' || CASE WHEN u->'deleted' = 'true' THEN '{"deleted": true}' ELSE '{}' END::jsonb END,
+	(SELECT string_agg(format('%s %s', coalesce(c->>'field', c->>'kind'), c->>'status'), ', ' ORDER BY c->'conflict_id') FROM jsonb_array_elements(u->'conflicts') AS c)
+FROM esync_undo(event(tbl, key, v)) AS u
+$$;
+CREATE FUNCTION ledger(key text, tbl regclass DEFAULT 'item') RETURNS TABLE (n bigint, field text, kind text, base jsonb, contenders text, status text, resolution text) LANGUAGE sql AS $$
+SELECT rank() OVER (ORDER BY conflict_id), field, kind, base_value,
+	(SELECT string_agg(format('%s: %s%s', c->>'user_id', c->'value', CASE WHEN (c->>'shown')::boolean THEN '*' END), ', ' ORDER BY c->'event_id') FROM jsonb_array_elements(contenders) AS c),
+	status, resolution
+FROM esync_conflicts(tbl, key, 'all') ORDER BY conflict_id
+$$;
+-- what an error tells
+CREATE FUNCTION fails(statement text) RETURNS TABLE (code text, message text, detail text, hint text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	RETURN QUERY SELECT NULL, 'no error', NULL, NULL;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	message := regexp_replace(message, 'event \d+', 'event n');
+	hint := regexp_replace(hint, '\d+', 'n');
+	RETURN NEXT;
+END
+$$;
+
+-- NAME: the last edit, then the one before
+INSERT INTO item (id, a, b) VALUES (1, 'a1', 'b1');
+UPDATE item SET a = 'a2';
+UPDATE item SET a = 'a3', b = 'b3';
+SELECT * FROM undo('1', 3);
+SELECT * FROM undo('1', 2);
+-- once more is an error; an undo is undone like any event
+SELECT * FROM fails($$SELECT undo('1', 2)$$);
+SELECT * FROM undo('1', 5);
+SELECT * FROM undo('1', 4);
+SELECT version, event_type, patch, meta - 'from' - 'undoes' AS meta, meta->'undoes' = to_jsonb(event('item', '1', CASE version WHEN 4 THEN 3 WHEN 5 THEN 2 WHEN 6 THEN 5 ELSE 4 END)) AS undoes
+FROM esync_history('item', 1) WHERE version > 3;
+
+-- NAME: a field that was changed since is told, and not trampled; and what is below is not what was undone
+INSERT INTO item (id, a, b) VALUES (2, 'a1', 'b1');
+UPDATE item SET a = 'a2', b = 'b2' WHERE id = 2;
+UPDATE item SET a = 'a3' WHERE id = 2;
+SELECT * FROM undo('2', 2);
+SELECT * FROM undo('2', 3);
+
+-- NAME: contenders: one that lost is undone, and nothing changes but that it contends no more
+SELECT edit('office', NULL, 0, $$INSERT INTO item (id, a) VALUES (3, 'old')$$);
+SELECT edit('me', 1, 2, $$UPDATE item SET a = 'mine' WHERE id = 3$$), edit('you', 1, 1, $$UPDATE item SET a = 'yours' WHERE id = 3$$);
+SELECT * FROM ledger('3');
+SELECT * FROM undo('3', 3);
+SELECT * FROM ledger('3');
+-- it is back: the same conflict is open again
+SELECT * FROM undo('3', 4);
+SELECT * FROM ledger('3');
+-- the one that is shown: the other one shows, and none contradicts it
+SELECT * FROM undo('3', 2);
+SELECT * FROM ledger('3');
+-- whoever had seen neither contends with what is left, and is undone as well
+SELECT edit('third', 1, 3, $$UPDATE item SET a = 'third' WHERE id = 3$$);
+SELECT * FROM ledger('3');
+SELECT edit('fourth', 1, 4, $$UPDATE item SET a = 'fourth' WHERE id = 3$$);
+SELECT * FROM undo('3', 8);
+SELECT * FROM ledger('3');
+
+-- NAME: a late edit meets an undo: it loses to what was put back, and that is a conflict
+SELECT edit('office', NULL, 0, $$INSERT INTO item (id, a) VALUES (4, 'old')$$), edit('me', NULL, 0, $$UPDATE item SET a = 'new' WHERE id = 4$$);
+SELECT * FROM undo('4', 2);
+SELECT edit('late', 1, 1, $$UPDATE item SET a = 'late' WHERE id = 4$$);
+SELECT a FROM item WHERE id = 4;
+SELECT n, field, kind, base, contenders, status FROM ledger('4');
+
+-- NAME: a resolution is undone: its conflict is open again, and can be resolved again
+SELECT edit('office', NULL, 0, $$INSERT INTO item (id, a) VALUES (5, 'old')$$);
+SELECT edit('me', 1, 2, $$UPDATE item SET a = 'mine' WHERE id = 5$$), edit('you', 1, 1, $$UPDATE item SET a = 'yours' WHERE id = 5$$);
+SELECT esync_resolve(conflict_id, 'manual', '"decided"') - 'event_id' - 'effective_timestamp' - 'resolved' AS decided FROM esync_conflicts('item', '5');
+SELECT * FROM ledger('5');
+SELECT * FROM undo('5', 4);
+SELECT * FROM ledger('5');
+SELECT * FROM undo('5', 5);
+SELECT * FROM ledger('5');
+SELECT * FROM undo('5', 6);
+SELECT esync_resolve(conflict_id, 'manual', '"again"') - 'event_id' - 'effective_timestamp' - 'resolved' AS decided FROM esync_conflicts('item', '5');
+SELECT * FROM ledger('5');
+-- so is what closed it by superseding
+SELECT edit('office', NULL, 0, $$INSERT INTO item (id, a) VALUES (6, 'old')$$);
+SELECT edit('me', 1, 2, $$UPDATE item SET a = 'mine' WHERE id = 6$$), edit('you', 1, 1, $$UPDATE item SET a = 'yours' WHERE id = 6$$);
+UPDATE item SET a = 'last word' WHERE id = 6;
+SELECT * FROM undo('6', 4);
+SELECT * FROM ledger('6');
+
+-- NAME: groups go together; masked columns are skipped, and "***" is never written
+INSERT INTO item (id, street, zip, pin) VALUES (7, 's1', 'z1', '1');
+UPDATE item SET street = 's2', pin = '2' WHERE id = 7;
+UPDATE item SET a = 'x' WHERE id = 7;
+SELECT version, undone, kept, shown - 'pin' AS shown FROM undo('7', 2);
+SELECT street, zip, pin FROM item WHERE id = 7;
+
+-- NAME: inside of a column
+INSERT INTO item (id, spec) VALUES (8, '{"dim": {"x": 1, "y": 1}}');
+UPDATE item SET spec = '{"dim": {"x": 2, "y": 1}, "new": {"k": 1}}' WHERE id = 8;
+UPDATE item SET spec = '{"dim": {"x": 3, "y": 1}, "new": {"k": 1, "l": 2}}' WHERE id = 8;
+SELECT * FROM undo('8', 2);
+SELECT * FROM undo('8', 3);
+SELECT * FROM undo('8', 4);
+
+-- NAME: a delete for good, and back
+INSERT INTO item (id, a) VALUES (9, 'x');
+UPDATE item SET b = 'y' WHERE id = 9;
+DELETE FROM item WHERE id = 9;
+SELECT * FROM undo('9', 3);
+SELECT * FROM undo('9', 4);
+SELECT count(*) FROM item WHERE id = 9;
+SELECT * FROM undo('9', 5);
+
+-- NAME: a delete by tombstone, against an edit that its author had not seen
+SELECT edit('office', NULL, 0, $$INSERT INTO soft VALUES (1, 'old')$$);
+SELECT edit('me', 1, 1, $$UPDATE soft SET a = 'mine' WHERE id = 1$$), edit('you', 1, 2, $$UPDATE soft SET gone = now() WHERE id = 1$$);
+SELECT n, field, kind, regexp_replace(contenders, '"gone": "[^"]*"', '"gone": …') AS contenders, status FROM ledger('1', 'soft');
+SELECT * FROM undo('1', 3, 'soft');
+SELECT status, resolution FROM ledger('1', 'soft');
+SELECT * FROM undo('1', 4, 'soft');
+SELECT status, resolution FROM ledger('1', 'soft');
+SELECT * FROM undo('1', 2, 'soft');
+SELECT status, resolution FROM ledger('1', 'soft');
+
+-- NAME: a creation: the row goes, softly where it can; but not from those who edited it since
+INSERT INTO soft VALUES (2, 'new');
+SELECT * FROM undo('2', 1, 'soft');
+SELECT * FROM undo('2', 2, 'soft');
+UPDATE soft SET a = 'edited' WHERE id = 2;
+SELECT * FROM undo('2', 1, 'soft');
+SELECT max(version) FROM esync_history('soft', 2);
+SELECT * FROM undo('2', 4, 'soft');
+SELECT * FROM undo('2', 1, 'soft');
+INSERT INTO item (id, a) VALUES (10, 'new');
+SELECT * FROM undo('10', 1);
+SELECT * FROM undo('10', 2);
+
+-- NAME: two creations of one key
+SELECT esync_save('item', '{"id": 11, "a": "one", "b": "one"}', 0)->'status' AS one, esync_save('item', '{"id": 11, "a": "two"}', 0)->'status' AS two;
+SELECT * FROM undo('11', 2);
+SELECT status, resolution FROM ledger('11');
+
+-- NAME: what cannot be undone
+SET esync.enabled = off;
+INSERT INTO item (id, a) VALUES (12, 'before');
+RESET esync.enabled;
+UPDATE item SET a = 'after' WHERE id = 12;
+SELECT * FROM fails($$SELECT undo('12', 1)$$);
+UPDATE item SET id = 13 WHERE id = 12;
+SELECT * FROM fails($$SELECT undo('12', 2)$$);
+SELECT * FROM fails($$SELECT esync_undo(0)$$);
+SELECT esync_undo(NULL);
+SET esync.enabled = off;
+SELECT * FROM fails($$SELECT undo('1', 6)$$);
+RESET esync.enabled;
+-- what the table refuses is the table's error
+ALTER TABLE item DISABLE TRIGGER USER;
+ALTER TABLE item ENABLE TRIGGER USER;
+INSERT INTO item (id, a) VALUES (14, 'x');
+UPDATE item SET a = 'y' WHERE id = 14;
+ALTER TABLE item ADD CHECK (a <> 'x' OR id <> 14) NOT VALID;
+SELECT code FROM fails($$SELECT undo('14', 2)$$);
+
+-- NAME: a change that went unseen is not trampled
+INSERT INTO item (id, a) VALUES (15, 'x');
+UPDATE item SET a = 'y' WHERE id = 15;
+SET esync.enabled = off;
+UPDATE item SET a = 'unseen' WHERE id = 15;
+RESET esync.enabled;
+SELECT * FROM undo('15', 2);
+
+-- NAME: a column that was renamed, and one that is gone
+INSERT INTO item (id, a, b) VALUES (16, 'a1', 'b1');
+UPDATE item SET a = 'a2', b = 'b2' WHERE id = 16;
+BEGIN;
+ALTER TABLE item RENAME a TO title;
+ALTER TABLE item DROP COLUMN b;
+SELECT * FROM undo('16', 2);
+ROLLBACK;
+
+-- NAME: who may: the right to UPDATE is asked, and policies
+GRANT USAGE ON SCHEMA un TO regress_esync_undo, regress_esync_undo_reads;
+GRANT SELECT ON item TO regress_esync_undo_reads;
+GRANT SELECT, UPDATE ON item TO regress_esync_undo;
+CREATE TABLE target AS SELECT event('item', '16', 2) AS e;
+GRANT SELECT ON target TO PUBLIC;
+SET ROLE regress_esync_undo_reads;
+SELECT * FROM fails($$SELECT esync_undo(e) FROM target$$);
+SET ROLE regress_esync_undo;
+BEGIN;
+SELECT esync_undo(e)->'undone' AS undone FROM target;
+ROLLBACK;
+RESET ROLE;
+ALTER TABLE item ENABLE ROW LEVEL SECURITY;
+CREATE POLICY few ON item USING (id < 10);
+SET ROLE regress_esync_undo;
+SELECT * FROM fails($$SELECT esync_undo(e) FROM target$$);
+RESET ROLE;
+ALTER TABLE item DISABLE ROW LEVEL SECURITY;
+
+-- NAME: who may take back what another column has, and rows that policies only show
+CREATE TABLE guarded (id int PRIMARY KEY, a text, b text);
+SELECT esync_enable('guarded');
+INSERT INTO guarded VALUES (1, 'a', 'b');
+SELECT edit('me', 1, 2, $$UPDATE guarded SET b = 'mine'$$), edit('you', 1, 1, $$UPDATE guarded SET b = 'yours'$$);
+GRANT SELECT, UPDATE (a) ON guarded TO regress_esync_undo;
+DELETE FROM target;
+INSERT INTO target SELECT event('guarded', '1', 3);
+SET ROLE regress_esync_undo;
+SELECT * FROM fails($$SELECT esync_undo(e) FROM target$$);
+SELECT esync_resolve_all('guarded', 'client_wins');
+SELECT 'the session goes on' AS told;
+RESET ROLE;
+GRANT UPDATE ON guarded TO regress_esync_undo;
+ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY seen ON guarded FOR SELECT USING (true);
+SET ROLE regress_esync_undo;
+SELECT * FROM fails($$SELECT esync_undo(e) FROM target$$);
+SELECT * FROM fails($$SELECT esync_resolve_all('guarded', 'client_wins')$$);
+RESET ROLE;
+ALTER TABLE guarded DISABLE ROW LEVEL SECURITY;
+SELECT * FROM ledger('1', 'guarded');
+
+-- NAME: an undo that had left a field is undone: the field is told, as it is set by another since
+INSERT INTO guarded VALUES (2, 'a1', 'b');
+UPDATE guarded SET a = 'a2' WHERE id = 2;
+UPDATE guarded SET a = 'a3' WHERE id = 2;
+SELECT * FROM undo('2', 2, 'guarded') UNION ALL SELECT * FROM undo('2', 3, 'guarded') UNION ALL SELECT * FROM undo('2', 4, 'guarded');
+SELECT * FROM fails('SELECT esync_undo(NULL)');
+
+-- NAME: table and stream agree
+SELECT * FROM esync_verify('item') UNION ALL SELECT * FROM esync_verify('soft') UNION ALL SELECT * FROM esync_verify('guarded');
+
+SET search_path = public;
+DROP SCHEMA un CASCADE;
+DROP ROLE regress_esync_undo, regress_esync_undo_reads;
