@@ -83,6 +83,7 @@ put_merge(EsyncCapture *c, EsyncIntent *in, EsyncEvent *e, const EsyncRow *stamp
 	esync_store_put(c->leaf, c->t, e);
 	esync_event_done(c, e);
 	in->event = *e;
+	in->event.aggregate_id = in->aggregate_id;	/* the trigger's own goes with the trigger */
 	in->written = true;
 }
 

@@ -202,5 +202,26 @@ SELECT told(edit('cid', 18, 'child', '{"title": "cid"}', 1, '2'));
 SELECT * FROM ledger('child') WHERE id = '2';
 SELECT * FROM child;
 
+-- NAME: where row security forbids the decision, the edit is merged and its conflict stays open
+CREATE ROLE pol_rows;
+GRANT USAGE ON SCHEMA pol TO pol_rows;
+CREATE TABLE guarded (id int PRIMARY KEY, t text);
+SELECT esync_enable('guarded', on_conflict => 'server_wins');
+INSERT INTO guarded SELECT i, 't' FROM generate_series(1, 2) i;
+UPDATE guarded SET t = 'locked';
+ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON guarded USING (true) WITH CHECK (t <> 'locked');
+GRANT SELECT, UPDATE, DELETE ON guarded TO pol_rows;
+SET ROLE pol_rows;
+SELECT esync_save('guarded', '{"id": 1, "t": "mine"}', 1, '{"user_id": "ann"}')->>'status';
+SELECT esync_save('guarded', '{"id": 2, "t": "mine"}', 1, '{"user_id": "ann"}')->>'status';
+RESET ROLE;
+SELECT * FROM guarded ORDER BY id;
+SELECT aggregate_id, field, shown_value, status FROM esync_conflicts('guarded', status => 'all');
+SELECT * FROM esync_verify('guarded');
+ALTER TABLE guarded DISABLE ROW LEVEL SECURITY;
+DROP OWNED BY pol_rows;
+DROP ROLE pol_rows;
+
 DO $$ BEGIN PERFORM public.esync_disable(relation, true) FROM esync.tracked_table WHERE schema_name = 'pol'; END $$;
 DROP SCHEMA pol, witness CASCADE;
