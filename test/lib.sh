@@ -3,7 +3,8 @@
 # throw-away server needs.  Neither the checkout nor the system's PostgreSQL is
 # written to, and $work is removed at exit.
 #
-#   esync_need [tests]   install (as root) or name (otherwise) missing packages
+#   esync_need [tests]   install (as root) or name (otherwise) missing packages; "tests" also
+#                        installs, as root, what some tests do without
 #   esync_workspace      make $work, copy the checkout to $work/src
 #   esync_build          make; esync_install: into $work/dest, and $work/pg.conf
 #   esync_as CMD...      run CMD in $work/src as the user that runs servers
@@ -33,7 +34,8 @@ die()
 # Is $1 the pg_config of a server against which one can build and which one can start?
 usable_pg_config()
 {
-	[ -x "$1" ] && [ -f "$("$1" --pgxs 2>/dev/null)" ] && [ -x "$("$1" --bindir)/initdb" ]
+	[ -x "$1" ] && [ -f "$("$1" --pgxs 2>/dev/null)" ] && [ -x "$("$1" --bindir)/initdb" ] &&
+		[ -f "$("$1" --includedir-server)/postgres.h" ]		# pgxs.mk alone is in Debian's client package
 }
 
 # Sets PG_CONFIG to the one given, the one in PATH, or Debian's newest; fails if none is usable.
@@ -89,6 +91,20 @@ missing_packages()
 	fi
 }
 
+# Prints the packages of which a test makes use where they are there: those that apt-get knows.
+optional_packages()
+{
+	local package
+
+	package=postgresql-$("$PG_CONFIG" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')-wal2json
+	[ -e "$("$PG_CONFIG" --pkglibdir)/wal2json.so" ] && return
+	case $PG_CONFIG in
+		/usr/lib/postgresql/*|/usr/bin/pg_config) ;;
+		*) return ;;		# packages are not made for that server
+	esac
+	[ "$(id -u)" = 0 ] && [ -n "$(apt-cache show "$package" 2>/dev/null)" ] && say "$package"
+}
+
 # apt-get install, without the "main" cluster that postgresql-common would create and start.
 install_packages()
 {
@@ -138,6 +154,10 @@ Run this as root, or first: sudo apt-get install $packages"
 	fi
 	find_pg_config
 	bindir=$("$PG_CONFIG" --bindir)
+	if [ "${1:-}" = tests ]; then
+		packages=$(optional_packages)
+		[ -z "$packages" ] || install_packages $packages || say "going on without $packages"
+	fi
 }
 
 # At exit: stop whatever server still runs below $work, and remove it.
