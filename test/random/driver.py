@@ -493,7 +493,7 @@ def prepare(opts):
             c.execute('SET client_min_messages = error; DROP SCHEMA chk CASCADE; DROP SCHEMA rnd CASCADE; '
                       'DROP EXTENSION esync CASCADE; CREATE EXTENSION esync')
         c.execute(values.PRELUDE)
-        c.execute("""DO $$ BEGIN CREATE ROLE "Reg Role"; EXCEPTION WHEN duplicate_object THEN NULL; END $$""")
+        c.execute("""DO $$ BEGIN CREATE ROLE "Reg Role"; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$""")
         with open(os.path.join(HERE, 'check.sql')) as f:
             c.execute(f.read())
         locales = []
