@@ -24,7 +24,9 @@ OBJS = \
 	src/esync.o \
 	src/event.o \
 	src/fold.o \
+	src/grants.o \
 	src/graph.o \
+	src/guard.o \
 	src/history.o \
 	src/inner.o \
 	src/json.o \
@@ -39,6 +41,7 @@ OBJS = \
 	src/meta.o \
 	src/note.o \
 	src/order.o \
+	src/others.o \
 	src/patch.o \
 	src/patchfn.o \
 	src/paths.o \
@@ -46,6 +49,7 @@ OBJS = \
 	src/pins.o \
 	src/plans.o \
 	src/policy.o \
+	src/putback.o \
 	src/rebuild.o \
 	src/record.o \
 	src/refusal.o \
@@ -55,6 +59,8 @@ OBJS = \
 	src/rights.o \
 	src/row.o \
 	src/scalar.o \
+	src/sets.o \
+	src/shown.o \
 	src/side.o \
 	src/single.o \
 	src/sqlmerge.o \

@@ -155,7 +155,7 @@ COMMENT ON COLUMN esync.event.device_seq IS 'the how-manieth event of the device
 COMMENT ON COLUMN esync.event.epoch IS 'esync.life';
 COMMENT ON COLUMN esync.event.table_id IS 'esync.tracked_table';
 COMMENT ON COLUMN esync.event.flags IS
-'bits: 1 deleted after this event, 2 changed no row, 4 submit clamped to commit, 8 submit shifted by the clock offset, 16 effective later than submit, 32 noticed late (drift), 64 half of a change of key, 128 the row has an open conflict after this event, 256 what triggers of the table made of a merge, 512 later edits of the same device were there before';
+'bits: 1 deleted after this event, 2 changed no row, 4 submit clamped to commit, 8 submit shifted by the clock offset, 16 effective later than submit, 32 noticed late (drift), 64 half of a change of key, 128 the row has an open conflict after this event, 256 what triggers of the table made of a merge, 512 later edits of the same device were there before, 1024 a trigger or a foreign key wrote it, not the statement of the device that it bears';
 COMMENT ON COLUMN esync.event.row_xmin IS 'raw xmin of the tuple that the event left; 0: no row';
 COMMENT ON COLUMN esync.event.row_tid IS 'where that tuple was; with row_xmin it tells whether the row was changed unseen; NULL: no row';
 COMMENT ON COLUMN esync.event.event_type IS 'Created, Updated, Deleted, Restored, Resolved or Baseline';
@@ -728,7 +728,8 @@ BEGIN
 	END IF;
 	EXECUTE format('CREATE UNIQUE INDEX ON esync.%I (aggregate_id, version)', leaf);
 	EXECUTE format('CREATE INDEX ON esync.%I (xid, event_id)', leaf);
-	EXECUTE format('CREATE INDEX ON esync.%I USING brin (event_id)', leaf);
+	-- a window of events that many tables share reads one range of each
+	EXECUTE format('CREATE INDEX ON esync.%I USING brin (event_id) WITH (pages_per_range = 32)', leaf);
 	EXECUTE format('ALTER TABLE esync.event ATTACH PARTITION esync.%I FOR VALUES IN (%s)', leaf, table_id);
 	EXECUTE format('ALTER TABLE esync.%I DROP CONSTRAINT attaching', leaf);
 	PERFORM esync.revoke_all(to_regclass('esync.' || leaf));

@@ -7,7 +7,6 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "submit.h"
@@ -35,93 +34,37 @@ add(Building *o, const char *key)
 static void
 add_string(Building *o, const char *key, const char *string)
 {
-	JsonbValue *v = add(o, key);
-
-	if (string == NULL)
-		return;
-	v->type = jbvString;
-	v->val.string.val = (char *) string;
-	v->val.string.len = strlen(string);
+	*add(o, key) = esync_value_string(string);
 }
 
 static void
 add_text(Building *o, const char *key, const text *value)
 {
-	JsonbValue *v = add(o, key);
-
-	if (value == NULL)
-		return;
-	v->type = jbvString;
-	v->val.string.val = VARDATA_ANY(value);
-	v->val.string.len = VARSIZE_ANY_EXHDR(value);
+	*add(o, key) = esync_value_text(value);
 }
 
 static void
 add_bool(Building *o, const char *key, bool value)
 {
-	JsonbValue *v = add(o, key);
-
-	v->type = jbvBool;
-	v->val.boolean = value;
+	*add(o, key) = esync_value_bool(value);
 }
 
 static void
 add_int(Building *o, const char *key, int64 value)
 {
-	JsonbValue *v = add(o, key);
-
-	v->type = jbvNumeric;
-	v->val.numeric = int64_to_numeric(value);
+	*add(o, key) = esync_value_int64(value);
 }
 
 static void
 add_json(Building *o, const char *key, const Jsonb *value)
 {
-	JsonbValue *v = add(o, key);
-
-	if (value != NULL)
-		esync_json_root(value, v);
+	*add(o, key) = esync_value_document(value);
 }
 
 static Jsonb *
 build(const Building *o)
 {
 	return esync_json_object(o->n, o->members);
-}
-
-/* A list of documents (Jsonb *) as an array. */
-static Jsonb *
-build_array(const List *documents)
-{
-	EsyncJson	json;
-	ListCell   *lc;
-
-	esync_json_init(&json, 256);
-	esync_json_open_array(&json, list_length(documents));
-	foreach(lc, documents)
-	{
-		JsonbValue	v;
-
-		esync_json_root(lfirst(lc), &v);
-		esync_json_value(&json, &v);
-	}
-	esync_json_close(&json);
-	return esync_json_finish(&json);
-}
-
-/* A list of C strings as an array. */
-static Jsonb *
-build_strings(const List *strings)
-{
-	EsyncJson	json;
-	ListCell   *lc;
-
-	esync_json_init(&json, 256);
-	esync_json_open_array(&json, list_length(strings));
-	foreach(lc, strings)
-		esync_json_string(&json, lfirst(lc), strlen(lfirst(lc)));
-	esync_json_close(&json);
-	return esync_json_finish(&json);
 }
 
 /* A time as every document of esync has it: ISO 8601, in UTC. */
@@ -237,7 +180,7 @@ clash_json(const EsyncTracked *t, const EsyncRights *rights, const EsyncClash *c
 										 clash->shown_value ? clash->shown_value :
 										 shown ? shown->value : NULL));
 	add_bool(&o, "won", mine && mine->shown);
-	add_json(&o, "others", build_array(others));
+	add_json(&o, "others", esync_json_array(others));
 	if (mine && mine->constraint)
 		add_string(&o, "constraint", mine->constraint);
 	if (clash->decided)
@@ -261,7 +204,7 @@ clashes_json(const EsyncItem *item, const EsyncOutcome *outcome)
 
 		list = lappend(list, clash_json(t, &rights, clash, outcome->blind));
 	}
-	return build_array(list);
+	return esync_json_array(list);
 }
 
 /* ----------------------------------------------------------------- results */
@@ -294,7 +237,7 @@ esync_answer_accept(EsyncBatch *b, EsyncItem *item, const EsyncOutcome *outcome)
 	if (outcome->with_row || outcome->deleted)
 		add_bool(&o, "deleted", outcome->deleted);
 	if (conflict || outcome->ignored != NIL)
-		add_json(&o, "ignored", build_strings(outcome->ignored));
+		add_json(&o, "ignored", esync_json_strings(outcome->ignored));
 	if (conflict)
 		add_json(&o, "conflicts", clashes_json(item, outcome));
 	old = MemoryContextSwitchTo(b->cxt);

@@ -15,14 +15,12 @@
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -45,13 +43,56 @@ typedef struct Target
 
 /* ------------------------------------------------------------------- locking */
 
-/* May the caller lock rows of the table: read it, and update any column? */
-static bool
-may_lock(const EsyncTracked *t)
+/* The place of the row that a query with FOR UPDATE gave last, as WHERE CURRENT OF finds it. */
+static void
+place_of_locked(Portal portal, Oid *relid, ItemPointer tid)
 {
-	return pg_class_aclcheck(t->root, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
-		(pg_class_aclcheck(t->root, GetUserId(), ACL_UPDATE) == ACLCHECK_OK ||
-		 pg_attribute_aclcheck_all(t->root, GetUserId(), ACL_UPDATE, ACLMASK_ANY) == ACLCHECK_OK);
+	const EState *estate = portal->queryDesc->estate;
+
+	for (int i = 0; estate->es_rowmarks && i < estate->es_range_table_size; i++)
+	{
+		const ExecRowMark *mark = estate->es_rowmarks[i];
+
+		if (mark == NULL || !mark->ermActive || !ItemPointerIsValid(&mark->curCtid))
+			continue;
+		*relid = mark->relid;
+		ItemPointerCopy(&mark->curCtid, tid);
+		return;
+	}
+	elog(ERROR, "a row was locked and has no place");
+}
+
+/*
+ * find_row for a caller who may not read system columns, since it has SELECT on
+ * some columns alone: the lock tells the place.
+ */
+static bool
+find_row_by_lock(const EsyncTracked *t, Datum *key, Oid *relid, ItemPointer tid)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		lock = esync_grants_update(t);
+	StringInfoData query;
+	Portal		portal;
+	bool		found;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "SELECT 1 FROM ");
+	esync_statement_table(&query, t);
+	esync_statement_key(&query, t, 1);
+	if (lock)
+		appendStringInfoString(&query, " FOR NO KEY UPDATE");
+	portal = SPI_cursor_open(NULL, esync_plan(query.data, t->nkeys, esync_rights_key_types(t)),
+							 key, NULL, false);
+	SPI_cursor_fetch(portal, true, 1);
+	found = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	if (found && !lock)
+		esync_grants_deny(t, ACL_SELECT, NULL);
+	if (found)
+		place_of_locked(portal, relid, tid);
+	SPI_cursor_close(portal);
+	MemoryContextSwitchTo(cxt);
+	return found;
 }
 
 /*
@@ -59,16 +100,18 @@ may_lock(const EsyncTracked *t)
  * and *tid.  Who may not update but delete sees it without a lock.
  */
 static bool
-find_row(EsyncTracked *t, Datum *key, Oid *relid, ItemPointer tid)
+find_row(EsyncTracked *t, const EsyncRights *rights, Datum *key, Oid *relid, ItemPointer tid)
 {
 	StringInfoData query;
 	bool		isnull;
 
+	if (!rights->table_wide)
+		return find_row_by_lock(t, key, relid, tid);
 	initStringInfo(&query);
 	appendStringInfoString(&query, "SELECT tableoid, ctid FROM ");
 	esync_statement_table(&query, t);
 	esync_statement_key(&query, t, 1);
-	if (may_lock(t))
+	if (esync_grants_update(t))
 		appendStringInfoString(&query, " FOR NO KEY UPDATE");
 	if (esync_statement_run(query.data, t->nkeys, esync_rights_key_types(t), key, NULL) == 0)
 		return false;
@@ -85,14 +128,15 @@ find_row(EsyncTracked *t, Datum *key, Oid *relid, ItemPointer tid)
 void
 esync_apply_lock(EsyncTracked *t, text *aggregate_id, Datum *key)
 {
+	EsyncRights rights;
 	Oid			relid;
 	ItemPointerData tid;
 
-	if (!may_lock(t))
+	if (!esync_rights_try(t, &rights) || !esync_rights_key(t, &rights) || !esync_grants_update(t))
 		return;
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	(void) find_row(t, key, &relid, &tid);
+	(void) find_row(t, &rights, key, &relid, &tid);
 	SPI_finish();
 }
 
@@ -155,7 +199,7 @@ take_row(Target *g)
 	for (int tries = 0; tries < 10; tries++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (find_row(g->t, g->key, &relid, &tid))
+		if (find_row(g->t, &g->rights, g->key, &relid, &tid))
 		{
 			fetch_row(g, relid, &tid);
 			return true;
@@ -225,69 +269,6 @@ masked_values(const Target *g)
 						   g->row.values[k], g->row.isnull[k], &members[n++].value);
 	}
 	return n == 0 ? NULL : esync_json_object(n, members);
-}
-
-/* -------------------------------------------------------------------- rights */
-
-/* The error of a missing right on the table. */
-static void
-no_right(const EsyncMerge *m)
-{
-	aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(m->t->root)),
-				   m->t->table_name);
-}
-
-/* Raises unless the caller may update what the edit changes, losing or not. */
-static void
-check_columns(const EsyncMerge *m)
-{
-	Oid			user = GetUserId();
-
-	if (pg_class_aclcheck(m->t->root, user, ACL_UPDATE) == ACLCHECK_OK)
-		return;
-	if (m->nchanges == 0 &&
-		pg_attribute_aclcheck_all(m->t->root, user, ACL_UPDATE, ACLMASK_ANY) != ACLCHECK_OK)
-		no_right(m);
-	for (int i = 0; i < m->nchanges; i++)
-	{
-		const EsyncField *f = &m->t->fields[m->changes[i].field];
-
-		if (f->attnum != 0 && !esync_merge_is_key(m->t, m->changes[i].field) &&
-			pg_attribute_aclcheck(m->t->root, f->attnum, user, ACL_UPDATE) != ACLCHECK_OK)
-			aclcheck_error_col(ACLCHECK_NO_PRIV,
-							   get_relkind_objtype(get_rel_relkind(m->t->root)),
-							   m->t->table_name, f->name);
-	}
-}
-
-/*
- * Raises unless the caller may do to the table what the edit says, though no
- * statement may be run that asks.
- */
-static void
-check_rights(const EsyncMerge *m, const Target *g)
-{
-	EsyncEventType type = m->intent->event.type;
-	Oid			user = GetUserId();
-
-	if (pg_class_aclcheck(m->t->root, user, ACL_SELECT) != ACLCHECK_OK)
-		no_right(m);
-	if (m->action == ESYNC_ACT_NOTHING)
-		return;
-	if (type == ESYNC_DELETED && m->t->tombstone_field < 0)
-	{
-		if (pg_class_aclcheck(m->t->root, user, ACL_DELETE) != ACLCHECK_OK)
-			no_right(m);
-	}
-	else if (g->rel == NULL && (type == ESYNC_CREATED || type == ESYNC_RESTORED))
-	{
-		/* the INSERT asks for its columns */
-		if (m->action != ESYNC_ACT_INSERT &&
-			pg_class_aclcheck(m->t->root, user, ACL_INSERT) != ACLCHECK_OK)
-			no_right(m);
-	}
-	else
-		check_columns(m);
 }
 
 /* ------------------------------------------------------------------- writing */
@@ -517,32 +498,19 @@ may_go_in_part(const EsyncMerge *m)
 		m->edit->verb != ESYNC_VERB_RESOLVE && strcmp(m->t->on_conflict, "reject") != 0;
 }
 
-/* The error with which a change of the row fails, which then leaves nothing; NULL: it is done. */
-static ErrorData *
-try_row(EsyncMerge *m, Target *g)
+/* a change of the row that may fail */
+typedef struct Attempt
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	EsyncMerge *m;
+	Target	   *g;
+} Attempt;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		write_row(m, g);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	return error;
+static void
+write_attempt(void *arg)
+{
+	Attempt    *a = arg;
+
+	write_row(a->m, a->g);
 }
 
 /* The same edit, to be merged anew. */
@@ -560,6 +528,7 @@ begin_again(EsyncMerge *m)
 	again.masked = m->masked;
 	again.whole = m->whole;
 	again.refused = m->refused;
+	again.type_error = m->type_error;
 	*m = again;
 }
 
@@ -573,7 +542,8 @@ write_what_goes(EsyncMerge *m, Target *g)
 {
 	for (;;)
 	{
-		ErrorData  *error = try_row(m, g);
+		Attempt		attempt = {m, g};
+		ErrorData  *error = esync_guard(write_attempt, &attempt);
 
 		if (error == NULL)
 			return true;
@@ -582,7 +552,7 @@ write_what_goes(EsyncMerge *m, Target *g)
 		begin_again(m);
 		if (!esync_edit_meet(m, true))
 			return false;
-		check_rights(m, g);
+		esync_grants_check(m, g->rel != NULL);
 		if (m->action != ESYNC_ACT_UPDATE)
 		{
 			esync_merged_put_rowless(&g->c, m->intent, &g->row);
@@ -595,6 +565,7 @@ write_what_goes(EsyncMerge *m, Target *g)
 static void
 apply(EsyncMerge *m, Target *g, EsyncOutcome *o)
 {
+	esync_grants_named(g->t, &g->rights, m->edit);
 	if (!meet_row(g))
 	{
 		not_found(m, g);
@@ -607,7 +578,7 @@ apply(EsyncMerge *m, Target *g, EsyncOutcome *o)
 	m->whole = o->blind = g->rel == NULL && g->rights.rls && m->head > 0;
 	if (!esync_edit_meet(m, g->rel != NULL))
 		return;
-	check_rights(m, g);
+	esync_grants_check(m, g->rel != NULL);
 	if (g->rel == NULL && g->rights.rls && m->action != ESYNC_ACT_NOTHING &&
 		(m->action == ESYNC_ACT_STORE || m->intent->event.type != ESYNC_CREATED))
 	{
@@ -647,7 +618,8 @@ esync_apply_meet(EsyncTracked *t, text *aggregate_id, Datum *key)
 	g.t = t;
 	g.aggregate_id = aggregate_id;
 	g.key = key;
-	esync_rights_read(t, &g.rights);
+	if (!esync_rights_try(t, &g.rights) || !g.rights.table_wide)
+		esync_grants_deny(t, ACL_SELECT, NULL);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	MemoryContextSwitchTo(caller);
@@ -657,6 +629,56 @@ esync_apply_meet(EsyncTracked *t, text *aggregate_id, Datum *key)
 		table_close(g.rel, NoLock);
 	SPI_finish();
 	return met;
+}
+
+/* Shows the row again; where that gave it its ground, that was enough. */
+static bool
+touch(Target *g)
+{
+	bool		is_new;
+
+	if (!take_row(g) && g->rights.rls)
+		return false;
+	g->c = esync_capture_for(g->rel ? esync_tracked_get(RelationGetRelid(g->rel)) : g->t, g->rel,
+							 CurrentMemoryContext);
+	esync_record_turn(&g->c, g->aggregate_id);
+	is_new = !g->c.head.found;
+	if (g->rel)
+		esync_record_meet(&g->c, &g->row);
+	else if (g->c.head.found && g->c.head.row_xmin != InvalidTransactionId)
+		esync_record_missing(&g->c);
+	if (!g->c.head.found)
+		return false;
+	if (!is_new)
+		esync_record_touch(&g->c, g->rel ? &g->row : NULL);
+	return true;
+}
+
+/* Writes an event that says nothing, so that the row is told again; see edit.h. */
+bool
+esync_apply_touch(EsyncTracked *t, text *aggregate_id, Datum *key)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Target		g = {0};
+	bool		touched;
+
+	check_enabled(t);
+	g.t = t;
+	g.aggregate_id = aggregate_id;
+	g.key = key;
+	if (!esync_rights_try(t, &g.rights) || !g.rights.table_wide)
+		esync_grants_deny(t, ACL_SELECT, NULL);
+	if (!esync_grants_update(t))
+		esync_grants_deny(t, ACL_UPDATE, NULL);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	MemoryContextSwitchTo(caller);
+	touched = touch(&g);
+	MemoryContextSwitchTo(caller);
+	if (g.rel)
+		table_close(g.rel, NoLock);
+	SPI_finish();
+	return touched;
 }
 
 /* The fold of all events of a row; NULL: it has none. */
@@ -755,6 +777,7 @@ esync_apply_rebuild(EsyncTracked *t, text *aggregate_id, Datum *key)
 	m.edit = &edit;
 	m.aggregate_id = g.aggregate_id = aggregate_id;
 	g.key = key;
+	esync_rights_read(t, &g.rights);
 	edit.user_id = esync_context_get()->user_id;
 	edit.db_role = esync_context_get()->db_role;
 	esync_edit_intent(&m);
@@ -786,7 +809,8 @@ esync_apply(EsyncTracked *t, text *aggregate_id, Datum *key, const EsyncEdit *ed
 	m.edit = edit;
 	m.aggregate_id = outcome->aggregate_id = g.aggregate_id = aggregate_id;
 	g.key = key;
-	esync_rights_read(t, &g.rights);
+	if (!esync_rights_try(t, &g.rights))
+		esync_grants_deny(t, ACL_SELECT, NULL);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	MemoryContextSwitchTo(caller);

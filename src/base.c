@@ -239,7 +239,10 @@ version_stamped(EsyncMerge *m, TimestampTz sent)
 	return version;
 }
 
-/* The base where no version was named; see design: base, last_modified, branch, or the head. */
+/*
+ * The base where no version was named; see design: base, last_modified, branch, or the head.  Who decides had
+ * seen the head, whatever the branch: that is of the device on which it was decided.
+ */
 static bool
 infer_base(EsyncMerge *m)
 {
@@ -264,7 +267,7 @@ infer_base(EsyncMerge *m)
 			return esync_merge_reject(m, "base_unknown",
 						  pstrdup("no version of the row has that last_modified value"));
 	}
-	else if (edit->has_branch)
+	else if (edit->has_branch && edit->verb != ESYNC_VERB_RESOLVE)
 		version = esync_merge_version_at(m, edit->branch - (int64) esync_branch_margin * 1000);
 	else if (edit->head_by_default || m->head == 0)
 		version = m->head;

@@ -481,6 +481,25 @@ row_from_slot(TupleTableSlot *slot, HeapTuple tuple)
 	return row;
 }
 
+/*
+ * Did a trigger change the row, or a foreign key, and not the statement itself?
+ * Triggers run deeper.  What a foreign key does is told among the rows of the
+ * statement that led to it, but bears the number of another command.
+ */
+static bool
+is_following(const TriggerData *trigdata)
+{
+	CommandId	cid = GetActiveSnapshot()->curcid;
+
+	if (esync_trigger_depth() > 1)
+		return true;
+	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		return HeapTupleHeaderGetCmax(trigdata->tg_trigtuple->t_data) != cid;
+	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+		return HeapTupleHeaderGetCmin(trigdata->tg_newtuple->t_data) != cid;
+	return HeapTupleHeaderGetCmin(trigdata->tg_trigtuple->t_data) != cid;
+}
+
 /* AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW: the way of a row to its events. */
 Datum
 esync_capture(PG_FUNCTION_ARGS)
@@ -500,6 +519,7 @@ esync_capture(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	}
 	begin_row(fcinfo, &c);
+	c.following = c.context->device_id != NULL && is_following(trigdata);
 	row = row_from_slot(trigdata->tg_trigslot, trigdata->tg_trigtuple);
 	if (settle_moves(&c, trigdata, &row))
 		return PointerGetDatum(NULL);

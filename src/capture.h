@@ -28,6 +28,7 @@ struct EsyncCapture
 	EsyncHead	head;			/* of the aggregate at hand; moves with each event */
 	text	   *key;			/* its aggregate_id */
 	Relation	rel;			/* that is changed */
+	bool		following;		/* by a trigger or a foreign key, not by the statement itself */
 
 	/*
 	 * Called where this transaction made a row and the head does not tell of
@@ -89,6 +90,8 @@ extern bool esync_record_is_met(const EsyncCapture *c, const EsyncRow *row);
 /* ground or Baseline, so that the head tells of the row */
 extern void esync_record_meet(EsyncCapture *c, EsyncRow *row);
 
+/* a Baseline that says nothing, so that the row, or that it is gone (NULL), is told again */
+extern void esync_record_touch(EsyncCapture *c, const EsyncRow *row);
 /* a Baseline that says that the row of the aggregate at hand is gone */
 extern void esync_record_missing(EsyncCapture *c);
 

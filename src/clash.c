@@ -44,114 +44,12 @@ null_document(void)
 	return esync_json_from_value(&null);
 }
 
-/* What event i set in all members of a group, as an object; false: in none. */
-static bool
-group_value(EsyncMerge *m, int i, const EsyncGroup *group, JsonbValue *value)
-{
-	EsyncMember *members = palloc(group->nfields * sizeof(EsyncMember));
-	int			n = 0;
-	Jsonb	   *object;
-
-	for (int k = 0; k < group->nfields; k++)
-	{
-		if (!esync_merge_sets(m, i, group->fields[k], &members[n].value))
-			continue;
-		members[n].key = m->t->fields[group->fields[k]].name;
-		members[n].keylen = strlen(members[n].key);
-		n++;
-	}
-	if (n == 0)
-		return false;
-	object = esync_json_object(n, members);
-	esync_json_root(object, value);
-	return true;
-}
-
-/* ------------------------------------------------------------- what is set */
-
-/* The field in which an operation of an event lies; -1: none. */
-int
-esync_merge_field_of_op(const EsyncTracked *t, const EsyncPathOp *op, int64 event_id)
-{
-	char	   *name = palloc(op->columnlen + 1);
-	int			len = esync_pointer_token(op->path, op->columnlen, name);
-
-	return len < 0 ? -1 : esync_field_at(t->fields, t->nfields, name, len, event_id);
-}
-
-/*
- * Does an operation of an event lie in a field?  All fields are asked only
- * where this one may be meant.
- */
-bool
-esync_merge_op_in_field(const EsyncTracked *t, const EsyncPathOp *op, int64 event_id, int field)
-{
-	if (memchr(op->path, '~', op->columnlen) == NULL &&
-		!esync_field_bore(&t->fields[field], op->path + 1, op->columnlen - 1))
-		return false;
-	return esync_merge_field_of_op(t, op, event_id) == field;
-}
-
-/* What a payload written with that event has for a field; false: nothing. */
-bool
-esync_merge_member(const EsyncTracked *t, const Jsonb *payload, int field, int64 event_id,
-				   JsonbValue *value)
-{
-	EsyncWalk	walk;
-
-	esync_walk_init(&walk, &payload->root);
-	while (esync_walk_next(&walk))
-		if (esync_field_bore(&t->fields[field], walk.key, walk.keylen) &&
-			esync_field_at(t->fields, t->nfields, walk.key, walk.keylen, event_id) == field)
-		{
-			*value = walk.value;
-			return true;
-		}
-	return false;
-}
-
-/*
- * Does event i set a field, or something in it?  value, if not NULL, takes
- * what: the whole column, or what its last operation inside has.
- */
-bool
-esync_merge_sets(EsyncMerge *m, int i, int field, JsonbValue *value)
-{
-	EsyncEvent *e = &m->events->e[i];
-	bool		ground = e->type == ESYNC_BASELINE && !(e->flags & ESYNC_FLAG_DRIFT);
-	EsyncWalk	walk;
-	bool		found = false;
-
-	if (e->type == ESYNC_CREATED && esync_json_count(&e->patch->root) == 0)
-	{
-		JsonbValue	member;
-
-		return esync_event_payload(e) != NULL &&
-			esync_merge_member(m->t, e->payload, field, e->event_id, value ? value : &member);
-	}
-	if (ground)
-		return false;
-	esync_walk_init(&walk, &e->patch->root);
-	while (esync_walk_next(&walk))
-	{
-		EsyncPathOp op;
-
-		if (!esync_paths_read(&walk.value, &op) ||
-			!esync_merge_op_in_field(m->t, &op, e->event_id, field))
-			continue;
-		if (value)
-			*value = op.value;
-		found = true;
-	}
-	return found;
-}
-
 /* ------------------------------------------------------------- the maximal */
 
 /*
  * Has anybody replaced setter i who had seen it?  No base reaches up to its own
  * event, so the highest of all decides; else a device's own queue may.  An undo
- * replaces nothing.
+ * replaces nothing, nor does a Baseline, for nobody knows what was seen by it.
  */
 static bool
 is_replaced(const Setters *all, int i, int64 highest_base)
@@ -159,7 +57,7 @@ is_replaced(const Setters *all, int i, int64 highest_base)
 	if (all->s[i].c.version <= highest_base)
 		return true;
 	for (int k = 0; k < all->n && all->s[i].c.device_id != NULL; k++)
-		if (k != i && !all->s[k].c.undo && esync_merge_seen(&all->s[k].c, &all->s[i].c))
+		if (k != i && !all->s[k].c.nobodys && esync_merge_seen(&all->s[k].c, &all->s[i].c))
 			return true;
 	return false;
 }
@@ -176,20 +74,20 @@ is_stand_in(const Setters *all, const Setter *undo)
 	return false;
 }
 
-/* Had the author of an undo seen all others? */
+/* Is it an undo or a Baseline, and came after all others? */
 static bool
-is_last_word(const Setters *all, const Setter *undo)
+is_last_word(const Setters *all, const Setter *last)
 {
-	bool		seen = undo->c.undo;
+	bool		seen = last->c.nobodys;
 
 	for (int i = 0; i < all->n && seen; i++)
-		seen = all->s[i].c.undo || esync_merge_seen(&undo->c, &all->s[i].c);
+		seen = all->s[i].c.nobodys || esync_merge_seen(&last->c, &all->s[i].c);
 	return seen;
 }
 
 /*
- * Leaves out undos that put back what one of the others says, or contradict
- * nobody unseen.  Against the row as a whole stand edits too, and those are not
+ * Leaves out undos that put back what one of the others says, and undos and
+ * Baselines that contradict nobody unseen.  Against the row as a whole stand edits too, and those are not
  * among the others: there the latter stay.
  */
 static void
@@ -215,7 +113,7 @@ keep_maximal(Setters *all, bool of_row)
 	int			n = 0;
 
 	for (int i = 0; i < all->n; i++)
-		if (!all->s[i].c.undo)
+		if (!all->s[i].c.nobodys)
 			highest_base = Max(highest_base, all->s[i].c.base_version);
 	for (int i = 0; i < all->n; i++)
 		replaced[i] = is_replaced(all, i, highest_base);
@@ -290,70 +188,6 @@ all_created(const Setters *all)
 	return true;
 }
 
-/* Does an event of that type write the delete register? */
-static bool
-type_writes_register(EsyncEventType type)
-{
-	return type == ESYNC_CREATED || type == ESYNC_DELETED || type == ESYNC_RESTORED;
-}
-
-/* Raises a stamp to another one that is greater. */
-static void
-raise_stamp(EsyncStamp *stamp, const EsyncEvent *by)
-{
-	EsyncStamp	other = esync_event_stamp(by);
-
-	if (esync_stamp_cmp(&other, stamp) > 0)
-		*stamp = other;
-}
-
-/* The stamp that a contender has in the row: where it was put back, that of the undo. */
-static EsyncStamp
-stamp_in_row(const EsyncTracked *t, const EsyncEvents *events, const EsyncEvent *e,
-			 const EsyncClash *clash, const EsyncContender *c)
-{
-	EsyncStamp	stamp = esync_event_stamp(e);
-	int64		origin = c->origin ? c->origin : c->event_id;
-	int			i = esync_withdraw_find(events, c->event_id);
-
-	if (i >= 0)
-		stamp = esync_event_stamp(&events->e[i]);
-	for (int k = 0; k < events->n; k++)
-		if (esync_withdraw_puts_back(t, &events->e[k], origin, clash))
-			raise_stamp(&stamp, &events->e[k]);
-	if (esync_withdraw_puts_back(t, e, origin, clash))
-		raise_stamp(&stamp, e);
-	return stamp;
-}
-
-/*
- * Marks the contender that shows: the greatest stamp.  Whether there is a row
- * is said by the delete register alone, however late an edit was saved.
- */
-static void
-mark_shown(const EsyncTracked *t, const EsyncEvents *events, const EsyncEvent *e,
-		   EsyncClash *clash)
-{
-	EsyncStamp	best = {0};
-	int			shown = -1;
-
-	for (int i = 0; i < clash->ncontenders; i++)
-	{
-		EsyncStamp	stamp;
-
-		if (clash->field == NULL && !type_writes_register(clash->contenders[i].type))
-			continue;
-		stamp = stamp_in_row(t, events, e, clash, &clash->contenders[i]);
-		if (shown < 0 || esync_stamp_cmp(&stamp, &best) > 0)
-		{
-			best = stamp;
-			shown = i;
-		}
-	}
-	if (shown >= 0)
-		clash->contenders[shown].shown = true;
-}
-
 /* ------------------------------------------------------------ field by field */
 
 /* An event as a setter. */
@@ -382,7 +216,7 @@ is_overtaken(EsyncMerge *m, int i, int field, const EsyncGroup *group)
 		EsyncContender y = esync_merge_contender(&m->events->e[k]);
 
 		if (esync_merge_seen(&y, &x) &&
-			(group ? group_value(m, k, group, &value) : esync_merge_sets(m, k, field, NULL)))
+			(group ? esync_merge_sets_group(m, k, group, &value) : esync_merge_sets(m, k, field, NULL)))
 			return true;
 	}
 	return false;
@@ -419,7 +253,7 @@ clash_anew(EsyncMerge *m, int field, const EsyncGroup *group, char *name)
 		Setter	   *s = &all.s[all.n];
 
 		if ((m->events->e[i].flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN)) ||
-			(group ? !group_value(m, i, group, &s->value) :
+			(group ? !esync_merge_sets_group(m, i, group, &s->value) :
 			 !esync_merge_sets(m, i, field, &s->value)))
 			continue;
 		s->c = esync_merge_contender(&m->events->e[i]);
@@ -451,7 +285,7 @@ clash_of_field(EsyncMerge *m, const EsyncEvent *e, int field, const EsyncGroup *
 
 		if (m->events->e[i].flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN))
 			continue;			/* the ledger speaks of what authors said */
-		if (group ? !group_value(m, i, group, &s->value) :
+		if (group ? !esync_merge_sets_group(m, i, group, &s->value) :
 			!esync_merge_sets(m, i, field, &s->value))
 			continue;
 		if (esync_merge_own_after(m, &m->events->e[i]))
@@ -494,7 +328,7 @@ writes_register(const EsyncEvent *e)
 {
 	if (e->flags & ESYNC_FLAG_MOVED)
 		return false;
-	return type_writes_register(esync_merge_contender(e).type);
+	return esync_clash_is_word(esync_merge_contender(e).type);
 }
 
 /* Does an event set anything, and not the delete register? */
@@ -515,9 +349,31 @@ is_of_key(const EsyncTracked *t, const EsyncPathOp *op, int64 event_id)
 	return field >= 0 && esync_merge_is_key(t, field);
 }
 
+/* What a creation set whose patch is empty, since all of it showed: the row, without the key. */
+static Jsonb *
+created_value(const EsyncTracked *t, const EsyncEvent *e)
+{
+	EsyncMember *members = palloc(Max(esync_json_count(&e->payload->root), 1) * sizeof(EsyncMember));
+	EsyncWalk	walk;
+	int			n = 0;
+
+	esync_walk_init(&walk, &e->payload->root);
+	while (esync_walk_next(&walk))
+	{
+		int			field = esync_field_at(t->fields, t->nfields, walk.key, walk.keylen, e->event_id);
+
+		if (field >= 0 && (esync_merge_is_key(t, field) || t->fields[field].stamp))
+			continue;
+		members[n].key = pnstrdup(walk.key, walk.keylen);
+		members[n].keylen = walk.keylen;
+		members[n++].value = walk.value;
+	}
+	return esync_json_object(n, members);
+}
+
 /* What an edit set, as an object by paths without their slash; a delete set null. */
 static Jsonb *
-edit_value(const EsyncTracked *t, const EsyncEvent *e)
+edit_value(const EsyncTracked *t, EsyncEvent *e)
 {
 	int			n = 0;
 	EsyncMember *members;
@@ -525,6 +381,9 @@ edit_value(const EsyncTracked *t, const EsyncEvent *e)
 
 	if (esync_merge_contender(e).type == ESYNC_DELETED)
 		return null_document();
+	if (e->type == ESYNC_CREATED && esync_json_count(&e->patch->root) == 0 &&
+		esync_event_payload(e) != NULL)
+		return created_value(t, e);
 	members = palloc(Max(esync_json_count(&e->patch->root), 1) * sizeof(EsyncMember));
 	esync_walk_init(&walk, &e->patch->root);
 	while (esync_walk_next(&walk))
@@ -555,7 +414,7 @@ register_setters(const EsyncTracked *t, const EsyncEvents *events, Setters *writ
 {
 	for (int i = 0; i < events->n; i++)
 	{
-		const EsyncEvent *e = &events->e[i];
+		EsyncEvent *e = &events->e[i];
 		Setters    *to = writes_register(e) ? writers : is_edit(e) ? edits : NULL;
 		JsonbValue	value;
 
@@ -574,7 +433,7 @@ static bool
 is_unanswered(const Setters *writers, const Setter *edit)
 {
 	for (int i = 0; i < writers->n; i++)
-		if (!writers->s[i].c.undo && esync_merge_seen(&writers->s[i].c, &edit->c))
+		if (!writers->s[i].c.nobodys && esync_merge_seen(&writers->s[i].c, &edit->c))
 			return false;
 	return true;
 }
@@ -653,9 +512,17 @@ is_set_unseen(EsyncMerge *m, int field)
 	return false;
 }
 
+/* Is anything of the row in conflict before the event at hand? */
+static bool
+is_in_conflict(const EsyncMerge *m)
+{
+	return m->until > 0 && (m->events->e[m->until - 1].flags & ESYNC_FLAG_CONFLICT);
+}
+
 /*
  * Is there a delete, or anything against one, that the author at hand had not
- * seen?  Or has somebody unseen set a column that is merged path by path?
+ * seen?  Or has somebody unseen set a column that is merged path by path, or is
+ * a conflict open, which may be about a place around what is set now?
  */
 bool
 esync_clash_needs_whole(EsyncMerge *m, const EsyncEvent *e)
@@ -674,7 +541,7 @@ esync_clash_needs_whole(EsyncMerge *m, const EsyncEvent *e)
 	}
 	for (int i = 0; i < m->nchanges; i++)
 		if (m->t->fields[m->changes[i].field].json_merge &&
-			is_set_unseen(m, m->changes[i].field))
+			(is_in_conflict(m) || is_set_unseen(m, m->changes[i].field)))
 			return true;
 	return false;
 }
@@ -736,7 +603,7 @@ clash_of_change(EsyncMerge *m, const EsyncEvent *e, const EsyncChange *c,
 	const EsyncField *f = &m->t->fields[c->field];
 	EsyncClash *clash;
 
-	if (f->json_merge && whole != NULL && is_set_unseen(m, c->field))
+	if (f->json_merge && whole != NULL && (is_in_conflict(m) || is_set_unseen(m, c->field)))
 		return esync_inner_clashes(m->t, whole, c->field, list);
 	if (f->json_merge)
 		return settle_places(c, list);
@@ -862,7 +729,7 @@ esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole)
 		EsyncClash *clash = lfirst(lc);
 
 		if (clash->open)
-			mark_shown(m->t, whole && clash->field == NULL ? whole : m->events, e, clash);
+			esync_clash_mark_shown(m, e, whole, clash);
 	}
 	return list;
 }

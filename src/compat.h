@@ -15,10 +15,21 @@
 #include "varatt.h"
 #endif
 
+/* 18: what does not return says so in front */
+#ifndef pg_noreturn
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /* 16 (afbfc02983): one ownership check for every class of object */
 #if PG_VERSION_NUM < 160000
 #define object_ownercheck(classid, objectid, roleid) \
 	pg_class_ownercheck(objectid, roleid)
+#endif
+
+/* 16 (c727f511bd): the same of rights; schemas alone are asked for */
+#if PG_VERSION_NUM < 160000
+#define object_aclcheck(classid, objectid, roleid, mode) \
+	pg_namespace_aclcheck(objectid, roleid, mode)
 #endif
 
 #include "access/genam.h"
@@ -28,6 +39,45 @@
 #define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys) \
 	index_beginscan(heap, index, snapshot, nkeys, norderbys)
 #endif
+
+#if PG_VERSION_NUM < 180000
+#define index_beginscan_bitmap(index, snapshot, instrument, nkeys) \
+	index_beginscan_bitmap(index, snapshot, nkeys)
+#endif
+
+#include "nodes/tidbitmap.h"
+
+/* 18 (7f9d4187e7, bfe56cdf9a): a bitmap is walked otherwise */
+#if PG_VERSION_NUM < 180000
+typedef TBMIterator EsyncBlocks;
+#define esync_blocks_begin(bitmap) tbm_begin_iterate(bitmap)
+#define esync_blocks_end(blocks) tbm_end_iterate(blocks)
+#else
+typedef TBMPrivateIterator EsyncBlocks;
+#define esync_blocks_begin(bitmap) tbm_begin_private_iterate(bitmap)
+#define esync_blocks_end(blocks) tbm_end_private_iterate(blocks)
+#endif
+
+/* The next block of it, ascending; false: there is none. */
+static inline bool
+esync_blocks_next(EsyncBlocks *blocks, BlockNumber *block)
+{
+#if PG_VERSION_NUM < 180000
+	TBMIterateResult *result = tbm_iterate(blocks);
+
+	if (result == NULL)
+		return false;
+	*block = result->blockno;
+	return true;
+#else
+	TBMIterateResult result;
+
+	if (!tbm_private_iterate(blocks, &result))
+		return false;
+	*block = result.blockno;
+	return true;
+#endif
+}
 
 /* 16 (b0a55e4329): the storage of a relation is named otherwise */
 #if PG_VERSION_NUM < 160000

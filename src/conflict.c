@@ -22,6 +22,7 @@
 #include "utils/datetime.h"
 #include "utils/fmgroids.h"
 #include "utils/json.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
@@ -76,6 +77,37 @@ esync_ledger_place(const EsyncTracked *t, const text *field, int64 event_id)
 			place.path = slash;
 	}
 	return place;
+}
+
+/*
+ * What a caller calls by a name: a group, a column (also by a name that it had),
+ * or a path inside of a jsonb column.  False: nothing in the table was ever
+ * called so.
+ */
+bool
+esync_ledger_lookup(const EsyncTracked *t, const char *name, EsyncPlace *place)
+{
+	int			field = esync_field_called(t->fields, t->nfields, name);
+
+	*place = esync_ledger_place(t, cstring_to_text(name), PG_INT64_MAX);
+	if (place->group >= 0)
+		return true;
+	if (field >= 0)
+		*place = (EsyncPlace) {.field = field, .group = -1, .path = ""};
+	return place->field >= 0 &&
+		(*place->path == '\0' || t->fields[place->field].attnum == 0 ||
+		 getBaseType(t->fields[place->field].typid) == JSONBOID);
+}
+
+/* The error of a name that nothing in the table was ever called. */
+void
+esync_ledger_unknown(const EsyncTracked *t, const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("field \"%s\" does not exist", name),
+			 errhint("Name a column that table \"%s\" has or had, one of its groups, or a path inside of a jsonb column.",
+					 t->table_name)));
 }
 
 /* Are two names, resolved, about the same?  Those of nothing that is there must be equal. */
@@ -284,6 +316,48 @@ esync_ledger_each(int32 table_id, text *aggregate_id, EsyncLedgerStatus status, 
 		}
 	esync_side_close(&side);
 	MemoryContextDelete(each.scratch);
+}
+
+/* a name that is looked for in the ledger */
+typedef struct Wanted
+{
+	const EsyncTracked *t;
+	const char *name;
+	bool		found;
+} Wanted;
+
+/* Callback: is a conflict about something of that name? */
+static bool
+is_named(EsyncConflict *conflict, void *arg)
+{
+	Wanted	   *wanted = arg;
+	EsyncPlace	place = esync_ledger_place(wanted->t, conflict->field, conflict->opened_event);
+	const char *name = esync_ledger_name(wanted->t, conflict, &place);
+
+	wanted->found |= name != NULL && strcmp(name, wanted->name) == 0;
+	return !wanted->found;
+}
+
+/*
+ * What a caller calls a field by the name that conflicts about it have now; NULL
+ * where the table never had it.  Groups that are no more are known to the ledger
+ * alone.
+ */
+const char *
+esync_ledger_field(const EsyncTracked *t, const char *name)
+{
+	Wanted		wanted = {t, name, false};
+	EsyncPlace	place;
+
+	if (!esync_ledger_lookup(t, name, &place))
+	{
+		esync_ledger_each(t->table_id, NULL, ESYNC_LEDGER_ALL, 0, GetActiveSnapshot(), is_named,
+						  &wanted);
+		return wanted.found ? name : NULL;
+	}
+	if (place.group >= 0)
+		return name;
+	return psprintf("%s%s", t->fields[place.field].name, place.path);
 }
 
 /* The row of a conflict, as of now; NULL where there is no such conflict. */

@@ -109,6 +109,11 @@ extern void esync_ledger_each(int32 table_id, text *aggregate_id, EsyncLedgerSta
 extern text *esync_ledger_find(int64 conflict_id, int32 *table_id);
 extern EsyncLedgerContender *esync_ledger_contenders(const EsyncConflict *conflict, int *n);
 extern EsyncPlace esync_ledger_place(const EsyncTracked *t, const text *field, int64 event_id);
+/* what a caller means by a name; false: nothing was ever called so */
+extern bool esync_ledger_lookup(const EsyncTracked *t, const char *name, EsyncPlace *place);
+/* the name that conflicts about what a caller names have now; NULL: there was never such a field */
+extern const char *esync_ledger_field(const EsyncTracked *t, const char *name);
+pg_noreturn extern void esync_ledger_unknown(const EsyncTracked *t, const char *name);
 extern char *esync_ledger_name(const EsyncTracked *t, const EsyncConflict *conflict,
 							   const EsyncPlace *place);
 /* is a conflict, by its present name, about a field: itself, inside of it, or its group */
@@ -126,6 +131,9 @@ extern EsyncVerdict esync_ledger_verdict(const EsyncMarks *marks, const EsyncTra
 /* may the caller see a conflict about this, its own rows' apart */
 extern bool esync_ledger_readable(const EsyncTracked *t, const EsyncRights *rights,
 								  const EsyncPlace *place);
+
+/* note.c: does a decision name this conflict as one that it closes? */
+extern bool esync_ledger_is_named(const EsyncEvent *event, int64 conflict_id);
 
 /* conflict.c for note.c */
 extern bool esync_ledger_same_place(const EsyncPlace *a, const text *a_name,

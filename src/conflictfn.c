@@ -31,7 +31,7 @@ typedef struct Wanted
 {
 	text	   *aggregate_id;		/* of the row that the caller named */
 	EsyncLedgerStatus status;
-	const char *field;
+	const char *field;			/* as the caller calls it */
 	text	   *kind;
 	text	   *user_id;
 	int64		after;
@@ -56,7 +56,8 @@ typedef struct Listing
 	Hit		   *hits;
 
 	EsyncTracked *t;			/* the table at hand, and */
-	EsyncRights rights;			/* what the caller may read of it */
+	EsyncRights rights;			/* what the caller may read of it, */
+	const char *field;			/* and what it calls the field that is wanted; NULL: all */
 	bool		open;			/* hits of this status, in the table, */
 	int64		found;			/* are so many */
 	text	   *asked;			/* the row that policies were asked about last, */
@@ -362,7 +363,7 @@ list_conflict(EsyncConflict *c, void *arg)
 	if (l->found >= wanted->max && wanted->aggregate_id == NULL)
 		return false;
 	if (!esync_ledger_readable(l->t, &l->rights, &place) ||
-		(wanted->field && !esync_ledger_about(l->t, &place, name, wanted->field)) ||
+		(l->field && !esync_ledger_about(l->t, &place, name, l->field)) ||
 		(wanted->kind && !text_is(wanted->kind, VARDATA_ANY(c->kind), VARSIZE_ANY_EXHDR(c->kind))))
 		return true;
 	contenders = esync_ledger_contenders(c, &n);
@@ -375,28 +376,37 @@ list_conflict(EsyncConflict *c, void *arg)
 	return true;
 }
 
-/* Lists what is wanted of a table, or of one key in it, of which rights were asked. */
-static void
-list_table(Listing *l, EsyncTracked *t, text *aggregate_id)
+/* Takes the table at hand, of which rights were asked; false: it never had the field. */
+static bool
+take_table(Listing *l, EsyncTracked *t)
 {
 	l->t = t;
+	l->field = NULL;
+	return l->wanted->field == NULL ||
+		(l->field = esync_ledger_field(t, l->wanted->field)) != NULL;
+}
+
+/* Lists what is wanted of the table at hand, or of one key in it. */
+static void
+list_table(Listing *l, text *aggregate_id)
+{
 	l->asked = NULL;
 	l->open = true;
 	l->found = 0;
-	esync_ledger_each(t->table_id, aggregate_id, l->wanted->status, l->wanted->after,
+	esync_ledger_each(l->t->table_id, aggregate_id, l->wanted->status, l->wanted->after,
 					  GetActiveSnapshot(), list_conflict, l);
 }
 
 /* Lists what is wanted of one row, under the keys that it had before as well. */
 static void
-list_row(Listing *l, EsyncTracked *t)
+list_row(Listing *l)
 {
 	EsyncBounds bounds = {DT_NOEND, DT_NOEND, l->rights.rls};
-	EsyncEvents *events = esync_stream_read(t, l->wanted->aggregate_id, &bounds,
+	EsyncEvents *events = esync_stream_read(l->t, l->wanted->aggregate_id, &bounds,
 											GetActiveSnapshot(), true, ESYNC_WANT_FOLD);
 	int			i = 0;
 
-	list_table(l, t, l->wanted->aggregate_id);
+	list_table(l, l->wanted->aggregate_id);
 	l->former = true;
 	while (i < events->n && (events->e[i].flags & ESYNC_FLAG_FOLLOWED))
 	{
@@ -407,13 +417,13 @@ list_row(Listing *l, EsyncTracked *t)
 			 text_is(key, VARDATA_ANY(events->e[i].aggregate_id),
 					 VARSIZE_ANY_EXHDR(events->e[i].aggregate_id)); i++)
 			l->until = events->e[i].version;
-		list_table(l, t, key);
+		list_table(l, key);
 	}
 }
 
-/* The tables that are tracked now: a list of OIDs. */
-static List *
-tracked_tables(void)
+/* The tables that are tracked, or were and are still there: a list of OIDs. */
+List *
+esync_tracked_tables(void)
 {
 	EsyncSide	side;
 	ScanKeyData key;
@@ -436,20 +446,40 @@ tracked_tables(void)
 /*
  * Lists a table that nobody named: it is passed over where the caller may not
  * read it, or its key is gone.  Held by a lock, but only if it may be read.
+ * False: it has not the field that is wanted.
  */
-static void
+static bool
 list_any_table(Listing *l, Oid relid)
 {
 	EsyncTracked *t = esync_tracked_get(relid);
 
 	if (t == NULL || !esync_rights_try(t, &l->rights))
-		return;
+		return false;
 	LockRelationOid(relid, AccessShareLock);
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-		return;
+		return false;
 	t = esync_tracked_get(relid);
-	if (t != NULL && t->is_root && t->broken == NULL && esync_rights_try(t, &l->rights))
-		list_table(l, t, NULL);
+	if (t == NULL || !t->is_root || t->broken || !esync_rights_try(t, &l->rights) ||
+		!take_table(l, t))
+		return false;
+	list_table(l, NULL);
+	return true;
+}
+
+/* Lists all tables that the caller may read; 42703 where none has the field that is wanted. */
+static void
+list_all_tables(Listing *l)
+{
+	bool		known = l->wanted->field == NULL;
+	ListCell   *lc;
+
+	foreach(lc, esync_tracked_tables())
+		known |= list_any_table(l, lfirst_oid(lc));
+	if (!known)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("field \"%s\" does not exist", l->wanted->field),
+				 errhint("No tracked table that you may read has or had such a column, group, or path inside of a jsonb column.")));
 }
 
 static int
@@ -514,7 +544,8 @@ wanted_arguments(FunctionCallInfo fcinfo)
 	if (w.max < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_rows must not be negative")));
+				 errmsg("max_rows must not be negative"),
+				 errhint("NULL asks for all.")));
 	if (PG_ARGISNULL(0) && !PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -532,14 +563,12 @@ esync_conflicts(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Wanted		wanted;
 	Listing		l = {.wanted = &wanted, .cxt = CurrentMemoryContext};
-	ListCell   *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
 	wanted = wanted_arguments(fcinfo);
 	l.desc = rsinfo->setDesc;
 	if (PG_ARGISNULL(0))
-		foreach(lc, tracked_tables())
-			list_any_table(&l, lfirst_oid(lc));
+		list_all_tables(&l);
 	else
 	{
 		EsyncTracked *t;
@@ -547,12 +576,14 @@ esync_conflicts(PG_FUNCTION_ARGS)
 		LockRelationOid(PG_GETARG_OID(0), AccessShareLock);
 		t = esync_tracked_need(PG_GETARG_OID(0));
 		esync_rights_read(t, &l.rights);
+		if (!take_table(&l, t))
+			esync_ledger_unknown(t, wanted.field);
 		if (PG_ARGISNULL(1))
-			list_table(&l, t, NULL);
+			list_table(&l, NULL);
 		else
 		{
 			wanted.aggregate_id = esync_key_from_text(t, PG_GETARG_TEXT_PP(1), NULL);
-			list_row(&l, t);
+			list_row(&l);
 		}
 	}
 	if (l.n > 1)
@@ -577,6 +608,7 @@ esync_open_conflicts(PG_FUNCTION_ARGS)
 
 	if (t == NULL || !t->is_root || t->broken || !esync_rights_try(t, &l.rights))
 		PG_RETURN_NULL();
-	list_table(&l, t, NULL);
+	(void) take_table(&l, t);
+	list_table(&l, NULL);
 	PG_RETURN_INT64(l.n);
 }

@@ -88,16 +88,6 @@ is_there(EsyncDecision *d, int field, const char *path)
 	return esync_fold_value(fold_now(d), field, &column) && value_at(&column, path, &value);
 }
 
-static JsonbValue
-json_string(const char *string)
-{
-	JsonbValue	v = {.type = jbvString};
-
-	v.val.string.val = unconstify(char *, string);
-	v.val.string.len = strlen(string);
-	return v;
-}
-
 /* Decides a place in a json_merge column, or all of it; value NULL: it is to be removed. */
 static void
 put_op(EsyncDecision *d, int field, const char *path, const JsonbValue *value)
@@ -107,8 +97,8 @@ put_op(EsyncDecision *d, int field, const char *path, const JsonbValue *value)
 	EsyncMember members[3] = {{.key = "op", .keylen = 2}, {.key = "path", .keylen = 4},
 		{.key = "value", .keylen = 5}};
 
-	members[0].value = json_string(op);
-	members[1].value = json_string(psprintf("/%s%s", esync_pointer_escape(name), path));
+	members[0].value = esync_value_string(op);
+	members[1].value = esync_value_string(psprintf("/%s%s", esync_pointer_escape(name), path));
 	if (value)
 		members[2].value = *value;
 	d->ops = lappend(d->ops, esync_json_object(value ? 3 : 2, members));
@@ -336,12 +326,29 @@ decide_by_fold(EsyncDecision *d, int field, EsyncFold *fold)
 	put_column(d, field, &value);
 }
 
-/* A column as it was named when the conflict was opened, or is named now; -1: none. */
+/* The column that bears a name now; -1: none, whatever was called so before. */
+static int
+column_now(const EsyncTracked *t, const char *name, int len)
+{
+	for (int i = 0; i < t->nfields; i++)
+		if (t->fields[i].attnum != 0 && strlen(t->fields[i].name) == len &&
+			memcmp(t->fields[i].name, name, len) == 0)
+			return i;
+	return -1;
+}
+
+/*
+ * A column as it was named when the conflict was opened, or is named now; who
+ * chooses (PG_INT64_MAX) calls it by its present name.  -1: none.
+ */
 static int
 column_named(const EsyncDecision *d, const char *name, int len, int64 event_id)
 {
-	int			field = esync_field_at(d->t->fields, d->t->nfields, name, len, event_id);
+	int			field;
 
+	if (event_id == PG_INT64_MAX)
+		return column_now(d->t, name, len);
+	field = esync_field_at(d->t->fields, d->t->nfields, name, len, event_id);
 	return field >= 0 ? field :
 		esync_field_at(d->t->fields, d->t->nfields, name, len, PG_INT64_MAX);
 }
@@ -386,7 +393,8 @@ decide_group(EsyncDecision *d, const EsyncPlace *place, const Source *source, in
 	decide_columns(d, source, source->value, event_id);
 	for (int i = before; i < d->nset && source->event == NULL; i++)
 	{
-		int			field = column_named(d, d->set[i].key, d->set[i].keylen, PG_INT64_MAX);
+		int			field = esync_field_at(d->t->fields, d->t->nfields, d->set[i].key,
+										   d->set[i].keylen, PG_INT64_MAX);
 
 		if (d->t->fields[field].group != place->group)
 			invalid(errmsg("column \"%s\" is none of group \"%s\"", d->set[i].key,
@@ -479,12 +487,20 @@ esync_decide_conflict(EsyncDecision *d, EsyncConflict *conflict, const Jsonb *va
 static int64
 read_event_id(const JsonbValue *v)
 {
+	Datum		given;
 	Datum		id;
 
 	if (v->type != jbvNumeric)
 		return 0;
-	id = DirectFunctionCall1(numeric_int8, NumericGetDatum(v->val.numeric));
-	return DatumGetInt64(id);
+	given = NumericGetDatum(v->val.numeric);
+	if (		DatumGetBool(DirectFunctionCall2(numeric_gt, given,
+										 NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, given, NumericGetDatum(int64_to_numeric(0)))))
+		return 0;
+	id = DirectFunctionCall1(numeric_int8, given);
+	return DatumGetBool(DirectFunctionCall2(numeric_eq, given,
+											NumericGetDatum(int64_to_numeric(DatumGetInt64(id))))) ?
+		DatumGetInt64(id) : 0;
 }
 
 /*
@@ -514,7 +530,7 @@ bar_value(EsyncDecision *d, int field, int64 event_id, JsonbValue *value)
 	for (int i = 0; i < reading.events->n; i++)
 		if (reading.events->e[i].event_id == event_id)
 			return esync_rights_field(&d->rights, &d->t->fields[field]) &&
-				esync_refusal_value(d->t, &reading.events->e[i], field, value);
+				esync_refusal_value(d->t, &reading.events->e[i], field, value, NULL);
 	return false;
 }
 
@@ -577,6 +593,16 @@ choose_life(EsyncDecision *d, int64 event_id, const JsonbValue *value)
 	d->life = esync_merge_contender(e).type == ESYNC_DELETED ? -1 : 1;
 }
 
+/* Raises unless the place below a column is a JSON pointer: it is to stand in a patch. */
+static void
+check_path(const EsyncPlace *place, const char *name)
+{
+	for (const char *at = strchr(place->path, '~'); at; at = strchr(at + 1, '~'))
+		if (at[1] != '0' && at[1] != '1')
+			invalid(errmsg("invalid path in \"%s\"", name),
+					errhint("Below the column it is a JSON pointer: write ~0 for a \"~\" in a name, ~1 for a \"/\"."));
+}
+
 /* Raises unless anybody can decide the column. */
 static void
 check_column(const EsyncDecision *d, const EsyncPlace *place, const char *name,
@@ -588,10 +614,15 @@ check_column(const EsyncDecision *d, const EsyncPlace *place, const char *name,
 		invalid(errmsg("column \"%s\" of table \"%s\" cannot be decided", f->name,
 					   d->t->table_name),
 				errhint("Columns of the key, generated and excluded ones, and those of last_modified have no conflicts."));
+	if (place->field == d->t->tombstone_field)
+		invalid(errmsg("column \"%s\" of table \"%s\" says whether the row lives", f->name,
+					   d->t->table_name),
+				errhint("Decide the row as a whole: {\"\": {\"value\": {\"deleted\": false}}}."));
 	if (*place->path && !f->json_merge)
 		invalid(errmsg("column \"%s\" of table \"%s\" is not merged path by path", f->name,
 					   d->t->table_name),
 				errhint("Decide it as a whole, or name it in the option json_merge."));
+	check_path(place, name);
 	if (value && f->masked && value->type == jbvString &&
 		value->val.string.len == strlen(ESYNC_MASK) &&
 		memcmp(value->val.string.val, ESYNC_MASK, strlen(ESYNC_MASK)) == 0)
@@ -620,7 +651,35 @@ read_choice(const char *name, const JsonbValue *choice, int64 *event_id)
 			return NULL;
 	}
 	invalid(errmsg("invalid choice for \"%s\"", name),
-			errhint("It is {\"event_id\": 12}, an event that set the field, or {\"value\": ...}."));
+			errhint("It is {\"event_id\": 12}, an event that set the field, or {\"value\": ...}, null to empty it."));
+}
+
+/*
+ * What a choice calls by a name: a group, a column by its present name, or a
+ * path inside of one.  As in the ledger, names may have slashes, and may be
+ * escaped before a path; but what is gone, and former names, mean nothing.
+ */
+static EsyncPlace
+place_now(const EsyncTracked *t, const char *name)
+{
+	EsyncPlace	place = esync_ledger_place(t, cstring_to_text(name), PG_INT64_MAX);
+
+	if (place.group >= 0)
+		return place;
+	place.field = column_now(t, name, strlen(name));
+	place.path = "";
+	for (const char *slash = strchr(name, '/'); place.field < 0 && slash; slash = strchr(slash + 1, '/'))
+	{
+		char	   *token = palloc(slash - name + 2);
+		int			n;
+
+		place.path = pstrdup(slash);
+		place.field = column_now(t, name, slash - name);
+		n = esync_pointer_token(psprintf("/%.*s", (int) (slash - name), name), slash - name + 1, token);
+		if (place.field < 0 && n >= 0)
+			place.field = column_now(t, token, n);
+	}
+	return place;
 }
 
 /*
@@ -636,7 +695,7 @@ esync_decide_choice(EsyncDecision *d, const char *key, int len, const JsonbValue
 	EsyncPlace	place = {.row = true, .field = -1, .group = -1, .path = ""};
 
 	if (len > 0)
-		place = esync_ledger_place(d->t, cstring_to_text(name), PG_INT64_MAX);
+		place = place_now(d->t, name);
 	put_place(d, &place);
 	if (place.row)
 		choose_life(d, event_id, value);
@@ -644,7 +703,8 @@ esync_decide_choice(EsyncDecision *d, const char *key, int len, const JsonbValue
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of table \"%s\" does not exist", name,
-						d->t->table_name)));
+						d->t->table_name),
+				 errhint("A choice names a column, column/path in a column of json_merge, or a group, as it is called now.")));
 	else
 	{
 		Source		source = {.value = value};
@@ -728,6 +788,19 @@ esync_decide_covers(const EsyncDecision *d, const EsyncConflict *conflict)
 	return false;
 }
 
+/* Did a constraint refuse of an event what it set of a place? */
+static bool
+was_refused(EsyncDecision *d, int event, const EsyncPlace *place)
+{
+	JsonbValue	value;
+
+	for (int i = 0; i < d->t->nfields; i++)
+		if (esync_ledger_covers(d->t, place, i) &&
+			esync_refusal_value(d->t, &d->m.events->e[event], i, &value, NULL))
+			return true;
+	return false;
+}
+
 /* Does an event set a place, or something that holds it, or in it? */
 static bool
 sets_place(EsyncDecision *d, int event, const EsyncPlace *place)
@@ -777,7 +850,7 @@ is_contender(const EsyncConflict *conflict, int64 event_id)
 
 /*
  * Would an event that the decider had not seen contend with the decision?  It
- * does if it sets what is decided, or takes or gives back the row.  What
+ * does if it sets what is decided, or would have, or takes or gives back the row.  What
  * triggers made of edits is nobody's, and the ground was seen by all.
  */
 bool
@@ -799,7 +872,7 @@ esync_decide_contends(EsyncDecision *d, int event)
 	if (d->life != 0)
 		return true;
 	foreach(lc, d->places)
-		if (sets_place(d, event, lfirst(lc)))
+		if (sets_place(d, event, lfirst(lc)) || was_refused(d, event, lfirst(lc)))
 			return true;
 	return false;
 }

@@ -3,7 +3,8 @@
  *
  * A row that got another key since is followed to the one that it has: what
  * is decided is decided there, and what is closed is closed where it lies.
- * The decisions on all keys that a row has or had are a family.
+ * The decisions on all keys that a row has or had are a family.  What the table
+ * itself says against a decision gets a hint.
  */
 #include "postgres.h"
 
@@ -16,6 +17,7 @@
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
+#include "paths.h"
 #include "resolve.h"
 
 /* the fourth field of the lock tag of a row that is gone; see submission.c */
@@ -107,15 +109,18 @@ esync_decision_head(const EsyncDecision *d)
 	return d->m.events->n > 0 ? &d->m.events->e[d->m.events->n - 1] : NULL;
 }
 
-/* Waits for others who decide on a row that is gone: there is none to be locked. */
-static void
-lock_gone_row(const EsyncDecision *d)
+/*
+ * Waits for others who decide on a row that is gone, or undo what was done to
+ * it: there is none to be locked.
+ */
+void
+esync_decision_lock_gone(const EsyncTracked *t, const text *aggregate_id)
 {
-	uint32		hash = DatumGetUInt32(hash_any((unsigned char *) VARDATA_ANY(d->aggregate_id),
-											   VARSIZE_ANY_EXHDR(d->aggregate_id)));
+	uint32		hash = DatumGetUInt32(hash_any((unsigned char *) VARDATA_ANY(aggregate_id),
+											   VARSIZE_ANY_EXHDR(aggregate_id)));
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) d->t->table_id, hash, LOCK_CLASS);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) t->table_id, hash, LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
@@ -131,7 +136,7 @@ esync_decision_meet(EsyncDecision *d, int64 asked, bool alone)
 	head = esync_decision_head(d);
 	if (!alone || head == NULL || head->row_xmin != InvalidTransactionId)
 		return conflict;
-	lock_gone_row(d);
+	esync_decision_lock_gone(d->t, d->aggregate_id);
 	return read_stream(d, asked);
 }
 
@@ -264,4 +269,154 @@ esync_decision_seen(EsyncDecision *d)
 	seen = esync_rights_row(d->t, &d->rights, d->key);
 	PopActiveSnapshot();
 	return seen;
+}
+
+/* -------------------------------------------------- a row that cannot be asked */
+
+/* Is a value, or NULL: that there is none, at a place in a column not what the stream says? */
+static bool
+differs(const EsyncFold *fold, int field, const char *path, int len, const JsonbValue *value)
+{
+	JsonbValue	column;
+	JsonbValue	now;
+	bool		there = esync_fold_value(fold, field, &column) &&
+		esync_inner_value(&column, path, len, &now);
+
+	return there ? value == NULL || !esync_json_equal(&now, value, true) : value != NULL;
+}
+
+/* The columns to which the decision gives another value than the stream says. */
+static Bitmapset *
+changed_fields(const EsyncDecision *d, const EsyncFold *fold)
+{
+	Bitmapset  *fields = NULL;
+	EsyncPathOp op;
+	ListCell   *lc;
+
+	for (int i = 0; i < d->nset; i++)
+	{
+		int			field = esync_field_at(d->t->fields, d->t->nfields, d->set[i].key,
+										   d->set[i].keylen, PG_INT64_MAX);
+
+		if (field >= 0 && differs(fold, field, "", 0, &d->set[i].value))
+			fields = bms_add_member(fields, field);
+	}
+	foreach(lc, d->ops)
+	{
+		JsonbValue	value;
+		int			field;
+
+		esync_json_root(lfirst(lc), &value);
+		if (esync_paths_read(&value, &op) &&
+			(field = esync_merge_field_of_op(d->t, &op, PG_INT64_MAX)) >= 0 &&
+			differs(fold, field, op.path + op.columnlen, op.len - op.columnlen,
+					op.remove ? NULL : &op.value))
+			fields = bms_add_member(fields, field);
+	}
+	return fields;
+}
+
+/* Is a conflict one of what a constraint refused in any of these columns? */
+static bool
+is_refusal_in(const EsyncDecision *d, const EsyncConflict *c, Bitmapset *fields)
+{
+	EsyncPlace	place = esync_ledger_place(d->t, c->field, c->opened_event);
+	int			field = -1;
+
+	if (strcmp(text_to_cstring(c->kind), "constraint") != 0)
+		return false;
+	while ((field = bms_next_member(fields, field)) >= 0)
+		if (esync_ledger_covers(d->t, &place, field))
+			return true;
+	return false;
+}
+
+/* Is the row gone for good, and does the decision leave it so? */
+bool
+esync_decision_gone(const EsyncDecision *d)
+{
+	const EsyncEvent *head = esync_decision_head(d);
+
+	return d->life <= 0 && head != NULL && (head->flags & ESYNC_FLAG_DELETED) &&
+		head->row_xmin == InvalidTransactionId;
+}
+
+/*
+ * Does the decision set a column of which a constraint refused a value, where no
+ * row is there of which the constraint could be asked?
+ */
+bool
+esync_decision_blind(EsyncDecision *d)
+{
+	Bitmapset  *fields;
+	ListCell   *lf;
+	ListCell   *lc;
+
+	if (!esync_decision_gone(d) || (d->nset == 0 && d->ops == NIL))
+		return false;
+	fields = changed_fields(d, esync_merge_fold(&d->m, d->m.events->n));
+	foreach(lf, *d->family)
+		foreach(lc, ((EsyncDecision *) lfirst(lf))->open)
+			if (is_refusal_in(d, lfirst(lc), fields))
+				return true;
+	return false;
+}
+
+/* ------------------------------------------------------- what the table refuses */
+
+/* Is a value that was given none of its column's type? */
+static bool
+is_bad_value(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION ||
+		sqlerrcode == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE ||
+		sqlerrcode == ERRCODE_INVALID_DATETIME_FORMAT ||
+		sqlerrcode == ERRCODE_DATETIME_VALUE_OUT_OF_RANGE ||
+		sqlerrcode == ERRCODE_STRING_DATA_RIGHT_TRUNCATION;
+}
+
+/* What to do about what the table says against a decision; NULL: nobody knows. */
+static const char *
+refusal_hint(int sqlerrcode, const EsyncEdit *edit)
+{
+	if (is_bad_value(sqlerrcode))
+		return "A value must be one that its column takes, in the form that it has in a payload.";
+	if (ERRCODE_TO_CATEGORY(sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		return NULL;
+	if (sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION && edit->life < 0)
+		return edit->undoes ? "Delete the rows that point to it first." :
+			"Delete the rows that point to it first, or let it live: {\"deleted\": false}.";
+	if (sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION)
+		return "Restore the row that it points to first, or decide on another value with esync_resolve_row.";
+	if (edit->life > 0)
+		return "Give the row back with other values by esync_resolve_row: {\"\": {\"value\": {\"deleted\": false}}, \"column\": {\"value\": ...}}.";
+	return "Decide on another value with esync_resolve_row.";
+}
+
+/* Writes a decision or an undo; where the table refuses it, the error says what to do. */
+void
+esync_decision_apply(EsyncTracked *t, text *aggregate_id, Datum *key, const EsyncEdit *edit,
+					 EsyncOutcome *outcome)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		esync_apply(t, aggregate_id, key, edit, outcome);
+	}
+	PG_CATCH();
+	{
+		const char *hint = refusal_hint(geterrcode(), edit);
+		ErrorData  *error;
+
+		if (hint == NULL)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (error->hint == NULL)
+			error->hint = pstrdup(hint);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
 }

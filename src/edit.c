@@ -358,21 +358,26 @@ masked_shows(EsyncMerge *m, int field)
 	return true;
 }
 
+/* The fold with the edit, of the row that its author had seen: what came after a change of key is another. */
+EsyncFold *
+esync_merge_after(EsyncMerge *m)
+{
+	EsyncFold  *fold;
+
+	if (m->until == m->events->n)
+		return m->after;
+	fold = esync_merge_fold(m, m->until);
+	esync_fold_add(fold, &m->intent->event, m->events->n);
+	return fold;
+}
+
 /* Does the edit show in a field, by what is known of the row under this key? */
 bool
 esync_merge_shows(EsyncMerge *m, int field)
 {
-	EsyncFold  *fold = m->after;
-	EsyncEvent	added = m->intent->event;
-
 	if (m->t->fields[field].masked)
 		return masked_shows(m, field);
-	if (m->until < m->events->n)
-	{
-		fold = esync_merge_fold(m, m->until);
-		esync_fold_add(fold, &added, m->events->n);
-	}
-	return fold->registers[field].event == m->events->n;
+	return esync_merge_after(m)->registers[field].event == m->events->n;
 }
 
 /* The change of a field; NULL: there is none. */
@@ -607,11 +612,29 @@ esync_edit_row_at(EsyncMerge *m, int64 version)
 	return esync_fold_state(fold, true);
 }
 
-/* What stood in conflict before: the fields at the lowest base of the contenders. */
+/* What the row holds, or would hold if it were there. */
+static Jsonb *
+row_after(EsyncMerge *m)
+{
+	EsyncFold  *fold = esync_merge_after(m);
+	bool		gone = fold->gone;
+	Jsonb	   *row;
+
+	fold->gone = false;
+	row = esync_fold_state(fold, true);
+	fold->gone = gone;
+	return row;
+}
+
+/*
+ * What stood in conflict before, the fields at the lowest base of the contenders;
+ * and what they show now, which need not be what a contender says.
+ */
 static void
-tell_bases(EsyncMerge *m, List *clashes)
+tell_values(EsyncMerge *m, List *clashes)
 {
 	Jsonb	   *row = NULL;
+	Jsonb	   *now = NULL;
 	int64		row_version = 0;
 	ListCell   *lc;
 
@@ -628,6 +651,10 @@ tell_bases(EsyncMerge *m, List *clashes)
 		clash->base_value = esync_edit_value_in(m->t, row, clash->field);
 		if (clash->column > 0 && esync_fold_value(m->after, clash->column - 1, &column))
 			esync_inner_tell(clash, &column);
+		if (clash->column > 0 || strcmp(clash->kind, "constraint") == 0)
+			continue;
+		now = now ? now : row_after(m);
+		clash->shown_value = esync_edit_value_in(m->t, now, clash->field);
 	}
 }
 
@@ -646,10 +673,14 @@ name_resolution(EsyncMerge *m)
 	}
 }
 
-/* All events of the row, and the one at hand. */
+/*
+ * All events of the row, and the one at hand; whose payload, where it stands for
+ * the patch, is not written yet.
+ */
 EsyncEvents *
 esync_edit_whole(EsyncMerge *m)
 {
+	EsyncEvent *mine;
 	EsyncEvents *all = esync_stream_read(m->t, m->aggregate_id, NULL, SnapshotSelf, false,
 										 ESYNC_WANT_EDITS);
 
@@ -657,7 +688,10 @@ esync_edit_whole(EsyncMerge *m)
 		while (all->n > 0 && all->e[all->n - 1].version >= m->events->e[m->until].version)
 			all->n--;
 	all->e = repalloc_huge(all->e, (all->n + 1) * sizeof(EsyncEvent));
-	all->e[all->n++] = m->intent->event;
+	mine = &all->e[all->n++];
+	*mine = m->intent->event;
+	if (mine->type == ESYNC_CREATED && mine->patch == m->nothing)
+		mine->payload = esync_fold_state(m->after, true);
 	esync_withdraw_mark(all, 0);
 	return all;
 }
@@ -682,7 +716,7 @@ esync_edit_meet(EsyncMerge *m, bool found)
 	find_move(m);
 	if (!decide_type(m, &type))
 		return false;
-	esync_refusal_take_out(m);
+	esync_refusal_take_out(m, type);
 	esync_edit_intent(m);
 	if (m->action == ESYNC_ACT_NOTHING)
 		return true;
@@ -693,12 +727,16 @@ esync_edit_meet(EsyncMerge *m, bool found)
 		esync_clash_find(m, &m->intent->event,
 						 esync_clash_needs_whole(m, &m->intent->event) ? esync_edit_whole(m) : NULL);
 	m->intent->clashes = esync_refusal_clashes(m, m->intent->clashes);
-	tell_bases(m, m->intent->clashes);
+	if (m->edit->undoes)
+		m->intent->clashes = esync_refusal_undone(m, m->intent->clashes);
+	tell_values(m, m->intent->clashes);
+	esync_refusal_tell_shown(m);
 	if (m->edit->strategy)
 		name_resolution(m);
 	if (esync_policy_rejects(m))
 		return false;
 	esync_policy_choose(m);
+	esync_policy_overrule(m);
 	/* a row that is to stay after all is not taken first, with what hangs on it */
 	if (m->action == ESYNC_ACT_DELETE && !m->hard && m->intent->decision &&
 		m->intent->decision->life > 0)

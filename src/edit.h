@@ -57,7 +57,8 @@ typedef struct EsyncContender
 	int64		base_version;
 	int64		device_seq;
 	EsyncEventType type;
-	bool		undo;			/* it withdraws another event, and replaces nobody's edit */
+	bool		undo;			/* it withdraws another event */
+	bool		nobodys;		/* an undo, or a Baseline: it replaces nobody's edit */
 	int64		origin;			/* of an undo: the event whose value it put back; else 0 */
 	TimestampTz submit;
 	text	   *user_id;
@@ -90,6 +91,9 @@ typedef struct EsyncClash
 	int64		conflict_id;	/* filled in by the ledger where open */
 	int64		mine;			/* the event at hand among them, once it is written */
 	bool		decided;		/* by the table's policy, at once */
+	bool		overrules;		/* the policy drops what was refused of it before, seen or not */
+	EsyncContender *showing;	/* where something refused goes on waiting: the edit that the
+								 * row shows now; NULL: none at hand */
 	int64		confirmed;		/* the event whose value is the latest one, where that was asked */
 	int			merged;			/* the contender that shows by the merge alone, plus one, and */
 	Jsonb	   *merged_value;	/* what shown_value is by it */
@@ -99,6 +103,7 @@ typedef struct EsyncClash
 typedef struct EsyncRuling
 {
 	const char *policy;			/* a constant */
+	TimestampTz submit;			/* of the latest edit that it confirms; 0: it is of now */
 	Jsonb	   *set;			/* as in EsyncEdit; NULL: none */
 	Jsonb	   *ops;
 	int			life;
@@ -149,12 +154,17 @@ typedef struct EsyncIntent
 /* a bit that only withdraw.c sets in EsyncEvent.flags, never stored: the event was undone */
 #define ESYNC_FLAG_WITHDRAWN	0x20000000
 
-/* what a constraint refused of an event in a field (refusal.c) */
+/* what a constraint refused of an event in a field, and which, unless NULL (refusal.c) */
 extern bool esync_refusal_value(const EsyncTracked *t, const EsyncEvent *e, int field,
-								JsonbValue *value);
+								JsonbValue *value, const char **constraint);
 /* the event that a Resolved withdraws; 0: it is no undo (fold.c) */
 extern int64 esync_event_undoes(const EsyncEvent *event);
 
+/* was the event written by esync_touch: does it say nothing of its own (fold.c) */
+extern bool esync_event_is_touch(const EsyncEvent *event);
+
+/* apply.c: writes such an event; false: there is no such row for the caller */
+extern bool esync_apply_touch(EsyncTracked *t, text *aggregate_id, Datum *key);
 /* apply.c: locks the row of a decision to come, and brings the stream up to what the table
  * holds; false: there may be a row, but the caller does not see it */
 extern bool esync_apply_meet(EsyncTracked *t, text *aggregate_id, Datum *key);

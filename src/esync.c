@@ -15,6 +15,8 @@ int			esync_clock_tolerance = 30000;
 int			esync_batch_max_events = 500;
 int			esync_batch_max_bytes = 1024 * 1024;
 int			esync_branch_margin = 5000;
+int			esync_since_overlap = 300000;
+int			esync_consumer_lease = 30000;
 
 void		_PG_init(void);
 
@@ -46,6 +48,16 @@ _PG_init(void)
 							"How long before a branch timestamp something must have been committed to have been seen.",
 							"Used where an edit names its base by nothing but the branch timestamp.",
 							&esync_branch_margin, 5000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("esync.since_overlap",
+							"How long before a timestamp esync_changes starts, for transactions that took so long.",
+							NULL,
+							&esync_since_overlap, 300000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("esync.consumer_lease",
+							"How long the changes that esync_poll gave out belong to whoever polled.",
+							"After that they are given out again, unless esync_ack was called.",
+							&esync_consumer_lease, 30000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	esync_context_init();
 	MarkGUCPrefixReserved("esync");

@@ -4,10 +4,11 @@
  *
  *   a row changes:    capture -> tracked -> encode -> store
  *   someone reads:    stream -> paths -> fold -> replay | history | graph
+ *   someone follows:  cursor -> changes -> run -> leaf -> effect
  *   an edit arrives:  submit -> apply -> merge -> the table -> capture -> conflict
  *
  * json, encode, paths and fold call nothing of esync but json (paths: its tree and diff).  store.c alone
- * writes esync.event, stream.c alone reads it.  What is shared by a few files
+ * writes esync.event, stream.c and leaf.c alone read it.  What is shared by a few files
  * only stands in coder.h (encode), paths.h (fold, merge) and history.h (history).
  */
 #ifndef ESYNC_H
@@ -29,6 +30,7 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
+#include "json.h"
 
 /* SQLSTATEs of esync's own class YS; docs/reference.md lists them */
 #define ERRCODE_ESYNC_NOT_TRACKED		MAKE_SQLSTATE('Y','S','0','0','1')
@@ -48,69 +50,6 @@
 
 /* in payload mode 'changes' every so manieth version carries the whole row */
 #define ESYNC_FULL_EVERY		64
-
-/* ------------------------------------- json: jsonb documents, byte by byte */
-
-/* one open container of a document being written */
-typedef struct EsyncJsonLevel
-{
-	uint32		base;			/* where it began, alignment included */
-	uint32		entry;			/* where its next JEntry goes */
-	uint32		index;			/* how many JEntrys are filled */
-	uint32		count;			/* how many it must have */
-	uint32		total;			/* bytes of its children so far */
-} EsyncJsonLevel;
-
-/*
- * A jsonb document being written front to back.  Lives on the caller's
- * stack; buf belongs to the context current at init, and becomes the result.
- */
-typedef struct EsyncJson
-{
-	char	   *buf;
-	uint32		len;
-	uint32		cap;
-	int			depth;			/* open containers */
-	int			maxdepth;
-	bool		rawscalar;		/* the root is a bare scalar */
-	EsyncJsonLevel *levels;
-	EsyncJsonLevel few[8];		/* levels, until more are needed */
-} EsyncJson;
-
-/* the beginning of a container, made once and copied often */
-typedef struct EsyncJsonHead
-{
-	char	   *bytes;
-	uint32		len;
-	uint32		index;			/* as in EsyncJsonLevel */
-	uint32		count;
-	uint32		total;
-} EsyncJsonHead;
-
-/* an object in one call; keys unique, in any order */
-typedef struct EsyncMember
-{
-	const char *key;
-	int			keylen;
-	JsonbValue	value;			/* a scalar or jbvBinary */
-} EsyncMember;
-
-/*
- * Reading, without palloc.  Values point into the container: strings and
- * numerics there, nested containers as jbvBinary.
- */
-typedef struct EsyncWalk
-{
-	const JsonbContainer *container;
-	const char *base;			/* where the children's bytes begin */
-	int			count;			/* members or elements */
-	int			next;			/* index of the one that comes next */
-	uint32		keyoff;			/* offset of its key (objects) and value */
-	uint32		valueoff;
-	const char *key;			/* the one at hand; NULL in arrays */
-	int			keylen;
-	JsonbValue	value;
-} EsyncWalk;
 
 /* ------------------------------------------------------------------ events */
 
@@ -135,6 +74,7 @@ typedef enum EsyncEventType
 #define ESYNC_FLAG_CONFLICT		0x0080	/* after this event the aggregate has an open conflict */
 #define ESYNC_FLAG_DERIVED		0x0100	/* what the table's own triggers made of a merge */
 #define ESYNC_FLAG_OVERTAKEN	0x0200	/* later edits of the same device were here before it */
+#define ESYNC_FLAG_FOLLOWING	0x0400	/* a trigger or a foreign key wrote it, not the statement itself */
 
 /*
  * One event, as store.c takes it and stream.c gives it.  A NULL pointer is
@@ -302,7 +242,8 @@ typedef struct EsyncTracked
 	bool		enabled;		/* false: history only */
 	bool		payload_full;
 	bool		notify;
-	bool		pruned;			/* events were purged: version 1 may be gone */
+	bool		pruned;			/* events were purged: version 1 may be gone, */
+	uint64		pruned_through; /* up to this transaction */
 	bool		hides;			/* some column is excluded or masked by option */
 	char	   *table_name;		/* of the tracked table, for messages */
 	char	   *aggregate_type;
@@ -507,6 +448,8 @@ extern int	esync_clock_tolerance;	/* esync.clock_tolerance, ms */
 extern int	esync_batch_max_events; /* esync.batch_max_events */
 extern int	esync_batch_max_bytes;	/* esync.batch_max_bytes */
 extern int	esync_branch_margin;	/* esync.branch_margin, ms */
+extern int	esync_since_overlap;	/* esync.since_overlap, ms */
+extern int	esync_consumer_lease;	/* esync.consumer_lease, ms */
 
 /* ---- capture.c */
 extern void esync_capture_init(void);
@@ -573,6 +516,8 @@ extern EsyncTracked *esync_tracked_get(Oid relid);
 extern EsyncTracked *esync_tracked_need(Oid relid);
 /* the table with this table_id; InvalidOid where it is gone */
 extern Oid	esync_tracked_relation(int32 table_id);
+/* the tables that are tracked, or were and are still there (conflictfn.c) */
+extern List *esync_tracked_tables(void);
 extern void esync_tracked_check(const EsyncTracked *t);
 extern char *esync_tracked_name(const EsyncTracked *t);
 
@@ -589,6 +534,8 @@ extern void esync_lineage_flag(Oid relid);
 /* index into fields of what `name` meant at event_id (PG_INT64_MAX: now); -1 if nothing */
 extern int	esync_field_at(const EsyncField *fields, int nfields,
 						   const char *name, int namelen, int64 event_id);
+/* index into fields of what a caller calls by a name, a former one too; -1 if nothing */
+extern int	esync_field_called(const EsyncField *fields, int nfields, const char *name);
 extern bool esync_field_bore(const EsyncField *field, const char *name, int namelen);
 
 /* ---- side.c: rows of esync's own tables beside the stream; asks no rights */
@@ -617,6 +564,8 @@ extern text *esync_key_from_texts(EsyncTracked *t, char **texts, Datum *values);
 extern bool esync_key_values(EsyncTracked *t, text *aggregate_id, Datum *values);
 /* {"block_id": "..."} of an aggregate_id */
 extern Jsonb *esync_key_object(EsyncTracked *t, text *aggregate_id);
+/* the same of a key that its type may not be able to read any more: NULL then */
+extern Jsonb *esync_key_object_if_any(EsyncTracked *t, text *aggregate_id);
 
 /* ---- encode.c, decode.c: datum <-> JSON value, free of session settings */
 extern bool esync_encode_is_pure(Oid typid);
@@ -635,53 +584,6 @@ extern text *esync_encode_key(EsyncShape *keyshape, const Datum *values, const b
 extern void esync_decode_value(EsyncShape *shape, int which, const JsonbValue *v,
 							   Datum *value, bool *isnull);
 extern Datum esync_decode_key_text(EsyncShape *keyshape, int which, const char *string);
-
-/* ---- json.c */
-
-/*
- * Writing.  An array: open_array(n), then n children.  An object:
- * open_object(n), then all n keys in stored order (esync_key_cmp), then the n
- * values in the same order.  Whatever is appended outside of any container
- * is the root; esync_json_finish closes nothing but a bare scalar.
- */
-extern void esync_json_init(EsyncJson *json, Size guess);
-extern void esync_json_open_array(EsyncJson *json, int count);
-extern void esync_json_open_object(EsyncJson *json, int count);
-extern void esync_json_key(EsyncJson *json, const char *key, int keylen);
-extern void esync_json_close(EsyncJson *json);
-extern void esync_json_null(EsyncJson *json);
-extern void esync_json_bool(EsyncJson *json, bool value);
-extern void esync_json_int64(EsyncJson *json, int64 value);
-extern void esync_json_numeric(EsyncJson *json, const struct varlena *numeric);
-extern void esync_json_string(EsyncJson *json, const char *string, int len);
-extern char *esync_json_string_space(EsyncJson *json, int len);
-extern void esync_json_container(EsyncJson *json, const void *container, int len);
-extern void esync_json_value(EsyncJson *json, const JsonbValue *value);
-extern Jsonb *esync_json_finish(EsyncJson *json);
-
-/* Prepared beginnings: what is written of the innermost open container. */
-extern void esync_json_head_make(EsyncJson *json, MemoryContext cxt, EsyncJsonHead *head);
-extern void esync_json_open_head(EsyncJson *json, const EsyncJsonHead *head);
-
-extern Jsonb *esync_json_object(int count, const EsyncMember *members);
-
-/* Length first, then memcmp: the order in which jsonb stores keys. */
-extern int	esync_key_cmp(const char *a, int alen, const char *b, int blen);
-
-extern void esync_walk_init(EsyncWalk *walk, const JsonbContainer *container);
-extern bool esync_walk_next(EsyncWalk *walk);
-extern void esync_json_root(const Jsonb *document, JsonbValue *out);
-extern int	esync_json_count(const JsonbContainer *container);
-extern bool esync_json_member(const JsonbContainer *object, const char *key, int keylen,
-							  JsonbValue *out);
-extern void esync_json_element(const JsonbContainer *array, int i, JsonbValue *out);
-extern bool esync_json_equal(const JsonbValue *a, const JsonbValue *b, bool exact);
-extern Jsonb *esync_json_from_value(const JsonbValue *value);
-extern void esync_json_keep(JsonbValue *value, MemoryContext cxt);
-
-/* JSON pointers of one token */
-extern char *esync_pointer_escape(const char *name);
-extern int	esync_pointer_token(const char *path, int pathlen, char *token);
 
 /* ---- meta.c: what an event's meta tells */
 typedef struct EsyncExtra		/* one more member of it */
@@ -724,7 +626,55 @@ typedef struct EsyncCount
 } EsyncCount;
 extern void esync_leaf_count(Oid leafid, EsyncCount *count);
 
+/* a leaf opened for reading by the order of its events */
+typedef struct EsyncLeafReader
+{
+	Relation	rel;			/* NULL: not opened */
+	Relation	xid_index;		/* on (xid, event_id), */
+	Relation	brin;			/* on event_id, and */
+	Relation	head_index;		/* on (aggregate_id, version); each may be missing */
+	Snapshot	snapshot;
+	TupleTableSlot *slot;
+	int64		visited;		/* tuples that windows read, and */
+	int64		matched;		/* how many were in them */
+	bool		summarized;		/* esync_leaf_summarize was called */
+	LOCKMODE	unlock;			/* given back on closing */
+} EsyncLeafReader;
+
+/* an event by its place */
+typedef struct EsyncPlaceOfEvent
+{
+	int64		event_id;
+	uint64		xid;
+	TimestampTz commit;			/* not of a probe */
+	ItemPointerData tid;
+	int32		epoch;			/* -1: not looked up */
+} EsyncPlaceOfEvent;
+
+typedef bool (*EsyncPlaceCallback) (const EsyncPlaceOfEvent *place, void *arg);
+extern void esync_leaf_open(EsyncLeafReader *r, Oid leafid, Snapshot snapshot);
+extern bool esync_leaf_try_open(EsyncLeafReader *r, Oid leafid, Snapshot snapshot);
+extern void esync_leaf_close(EsyncLeafReader *r);
+extern bool esync_leaf_probe(EsyncLeafReader *r, uint64 from, uint64 below,
+							 EsyncPlaceCallback callback, void *arg);
+extern void esync_leaf_find(EsyncLeafReader *r, uint64 xid, int64 event_id,
+							EsyncPlaceCallback callback, void *arg);
+extern void esync_leaf_probe_back(EsyncLeafReader *r, uint64 below, EsyncPlaceCallback callback,
+								  void *arg);
+extern void esync_leaf_window(EsyncLeafReader *r, int64 after, int64 upto,
+							  EsyncPlaceCallback callback, void *arg);
+extern void esync_leaf_summarize(EsyncLeafReader *r);
+/* the row to which an event of a tracked table belongs; false: there is no such event */
+extern bool esync_leaf_find_event(int64 event_id, int32 *table_id, text **aggregate_id);
+extern bool esync_leaf_fetch(EsyncLeafReader *r, ItemPointer tid, EsyncEvent *event);
+extern text *esync_leaf_tenant_before(EsyncLeafReader *r, text *aggregate_id, int64 version,
+									  bool *row);
+
 /* ---- stream.c: with leaf.c the only reader */
+/* the event in a slot of esync.event, in the current memory context; the payload points into it */
+extern void esync_stream_event(TupleTableSlot *slot, EsyncEvent *event);
+/* the last version of an aggregate that left no row; 0: none */
+extern int64 esync_stream_life(EsyncTracked *t, text *aggregate_id, Snapshot snapshot);
 
 /* "Created" and so on, as stored; a constant */
 extern const char *esync_event_type_name(EsyncEventType type);
@@ -819,7 +769,8 @@ extern void esync_fold_reset(EsyncFold *fold);
  * Good until the next event is added.  Of a column that is edited inside the register alone
  * knows no more than the last whole set. */
 extern bool esync_fold_value(const EsyncFold *fold, int field, JsonbValue *value);
-/* was the field ever set, as a whole or inside */
+/* is it made of edits inside of it; was it ever set, so or as a whole */
+extern bool esync_fold_is_inside(const EsyncFold *fold, int field);
 extern bool esync_fold_is_set(const EsyncFold *fold, int field);
 /* the same of a last_modified column; buffer (MAXDATELEN + 1) may come to hold the value */
 extern void esync_fold_stamp_value(const EsyncFold *fold, int field, char *buffer,
@@ -872,12 +823,20 @@ extern void esync_policy_decide(EsyncTracked *t, EsyncIntent *in, bool guarded);
 /*
  * Brings the ledger up to date with an event about to be written (its
  * event_id and version are set): opens, changes or closes one row a clash.
- * The caller holds the row's lock.  True: the aggregate has an open conflict
- * after it.
+ * A decision's meta gets all that it closed.  The caller holds the row's lock.
+ * True: the aggregate has an open conflict after it.
  */
-extern bool esync_ledger_note(EsyncTracked *t, const EsyncEvent *event, List *clashes);
+extern bool esync_ledger_note(EsyncTracked *t, EsyncEvent *event, List *clashes);
+/*
+ * The same of a Baseline of a row in conflict: what was changed unseen shows now.
+ * `turned`: the row was deleted by it, or is there again.
+ */
+extern void esync_ledger_drift(EsyncTracked *t, const EsyncEvent *event, bool turned);
 
-/* ---- submit.c: is this an error of the server or of the transaction, not of an edit? */
+/* ---- guard.c: what may fail */
+/* runs body in a subtransaction; NULL, or the error, after which nothing of it is left */
+extern ErrorData *esync_guard(void (*body) (void *arg), void *arg);
+/* is this an error of the server or of the transaction, not of an edit? */
 extern bool esync_error_is_fatal(const ErrorData *error);
 
 /* ---- answer.c: a time as a JSON string, ISO 8601 in UTC */
@@ -890,13 +849,15 @@ extern Jsonb *esync_replay_at(EsyncTracked *t, text *aggregate_id, int64 version
 extern Jsonb *esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *key);
 
 /* ---- rights.c: who may */
-/* the row to which an event belongs, whoever asks; false: there is no such event */
-extern bool esync_rights_find_event(int64 event_id, int32 *table_id, text **aggregate_id);
 extern void esync_rights_owner(Oid relid);
+/* the owner of the extension, as which esync's own relations are changed */
+extern Oid	esync_rights_extension_owner(void);
 /* what the caller may read of t; false, or 42501, if not a single column */
 extern bool esync_rights_try(EsyncTracked *t, EsyncRights *rights);
 extern void esync_rights_read(EsyncTracked *t, EsyncRights *rights);
 extern bool esync_rights_field(const EsyncRights *rights, const EsyncField *field);
+/* 42501 unless the caller may update the column */
+extern void esync_rights_update(const EsyncTracked *t, const EsyncField *field);
 /* is there a row with this key that the caller sees (its grants and policies) */
 extern bool esync_rights_row(EsyncTracked *t, const EsyncRights *rights, Datum *key);
 extern char *esync_rights_query(const EsyncTracked *t, const char *columns, bool by_key);

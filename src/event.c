@@ -143,12 +143,29 @@ esync_event_patch(EsyncTracked *t, const EsyncRow *old, const EsyncRow *new,
 	return esync_json_finish(&json);
 }
 
+/*
+ * Do the last_modified columns of the row hold the event's commit time?  Without
+ * a payload readers take them to.  An event that changed no row is passed over.
+ */
+static bool
+stamps_are_commit(const EsyncTracked *t, const EsyncEvent *e, const EsyncRow *row)
+{
+	if (e->flags & ESYNC_FLAG_NO_ROW)
+		return true;
+	for (int i = 0; i < t->nstamps; i++)
+		if (row->isnull[t->stamps[i] - 1] ||
+			DatumGetTimestampTz(row->values[t->stamps[i] - 1]) != e->commit)
+			return false;
+	return true;
+}
+
 /* The whole row as payload, where this event carries one. */
 Jsonb *
 esync_event_payload_of(EsyncCapture *c, const EsyncEvent *e, const EsyncRow *row)
 {
 	if (!c->t->payload_full && e->type != ESYNC_CREATED && e->type != ESYNC_BASELINE &&
-		(e->type == ESYNC_DELETED || e->version % ESYNC_FULL_EVERY != 0))
+		(e->type == ESYNC_DELETED ||
+		 (e->version % ESYNC_FULL_EVERY != 0 && stamps_are_commit(c->t, e, row))))
 		return NULL;
 	return esync_encode_row(c->t->row, row->values, row->isnull);
 }
@@ -242,6 +259,8 @@ esync_event_begin(EsyncCapture *c, EsyncEvent *e, EsyncEventType type, const Esy
 	e->base_version = c->head.found ? c->head.version : 0;
 	e->user_id = x->user_id;
 	e->device_id = x->device_id;
+	if (c->following)
+		e->flags |= ESYNC_FLAG_FOLLOWING;
 	e->db_role = x->db_role;
 	if (stamped)
 		e->commit = esync_event_stamped_at(c->t, stamped);
@@ -330,13 +349,16 @@ esync_event_done(EsyncCapture *c, const EsyncEvent *e)
 
 /*
  * Where the row is in conflict: what the event sets closes it, since its
- * author had seen everything; nobody's Baseline closes nothing.
+ * author had seen everything; nobody's Baseline closes nothing, but is what the
+ * row shows.
  */
 static void
 settle_conflicts(EsyncCapture *c, EsyncEvent *e)
 {
 	if (!c->head.found || (c->head.flags & ESYNC_FLAG_CONFLICT) == 0)
 		return;
+	if (e->type == ESYNC_BASELINE)
+		esync_ledger_drift(c->t, e, ((c->head.flags ^ e->flags) & ESYNC_FLAG_DELETED) != 0);
 	if (e->type == ESYNC_BASELINE || (e->flags & ESYNC_FLAG_DERIVED) ||
 		esync_ledger_note(c->t, e, esync_clash_settle(c->t, e)))
 		e->flags |= ESYNC_FLAG_CONFLICT;

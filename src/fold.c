@@ -452,7 +452,11 @@ add_ops(EsyncFold *fold, const EsyncEvent *event, int index, const EsyncStamp *s
 	}
 }
 
-/* The whole row, or with operations: these, and defaults for the rest of the row. */
+/*
+ * The whole row, or with operations: these, and defaults for the rest of the row.
+ * Where the key had events before there were no defaults: the rest of the payload
+ * is what others had made of the row, who may be undone, or be later.
+ */
 static void
 add_whole(EsyncFold *fold, EsyncEvent *event, int index, const EsyncStamp *stamp)
 {
@@ -461,7 +465,7 @@ add_whole(EsyncFold *fold, EsyncEvent *event, int index, const EsyncStamp *stamp
 	EsyncStamp	unnamed = default_stamp(event);
 	bool		deleted = false;
 
-	if (payload != NULL)
+	if (payload != NULL && !(named && event->version > 1))
 		deleted = add_members(fold, event, payload, index, named ? &unnamed : stamp);
 	set_deleted(fold, stamp, deleted, false);
 	add_ops(fold, event, index, stamp);
@@ -510,6 +514,16 @@ esync_event_undoes(const EsyncEvent *event)
 		memcmp(strategy.val.string.val, "undo", 4) != 0)
 		return 0;
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(id.val.numeric)));
+}
+
+/* Was the event written by esync_touch?  It shows the row again and stamps nothing. */
+bool
+esync_event_is_touch(const EsyncEvent *event)
+{
+	JsonbValue	touch;
+
+	return event->type == ESYNC_BASELINE && (event->flags & ESYNC_FLAG_DRIFT) &&
+		event->meta != NULL && esync_json_member(&event->meta->root, "touch", 5, &touch);
 }
 
 /* Does a decision take the row, and not mark it by the tombstone column? */
@@ -614,14 +628,20 @@ esync_fold_value(const EsyncFold *fold, int field, JsonbValue *value)
 	return true;
 }
 
+/* Is a field's value made of edits inside of it, laid over its register? */
+bool
+esync_fold_is_inside(const EsyncFold *fold, int field)
+{
+	const FoldPlan *plan = plan_of(fold);
+
+	return plan->paths != NULL && plan->paths[field] != NULL && plan->paths[field]->n > 0;
+}
+
 /* Was the field set by any event, as a whole or inside? */
 bool
 esync_fold_is_set(const EsyncFold *fold, int field)
 {
-	const FoldPlan *plan = plan_of(fold);
-
-	return fold->registers[field].event >= 0 ||
-		(plan->paths != NULL && plan->paths[field] != NULL && plan->paths[field]->n > 0);
+	return fold->registers[field].event >= 0 || esync_fold_is_inside(fold, field);
 }
 
 /* Is there a row, by the events added? */

@@ -465,34 +465,36 @@ walk_delete_register(BarWalk *walk, int index)
 
 /* ----------------------------------------------------------- field_history */
 
+/* Raises unless the caller may read a field. */
+void
+esync_history_readable(const EsyncReading *reading, int field)
+{
+	const EsyncTracked *t = reading->tracked;
+
+	if (!esync_rights_field(&reading->rights, &t->fields[field]))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for column \"%s\" of relation \"%s\"",
+						t->fields[field].name, t->table_name)));
+}
+
 /*
  * The field that a caller names: a present column, else the latest of those
- * that are gone.  42703 where there never was one.
+ * that are gone, else the one that bore that name last.  42703 where there never
+ * was one.
  */
 int
 esync_history_field(const EsyncReading *reading, Name name)
 {
 	const EsyncTracked *t = reading->tracked;
-	int			found = -1;
+	int			found = esync_field_called(t->fields, t->nfields, NameStr(*name));
 
-	for (int i = 0; i < t->nfields; i++)
-	{
-		if (strcmp(t->fields[i].name, NameStr(*name)) != 0)
-			continue;
-		found = i;
-		if (t->fields[i].attnum != 0)
-			break;
-	}
 	if (found < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("field \"%s\" does not exist", NameStr(*name)),
 				 errhint("Name a column that table \"%s\" has or had.", t->table_name)));
-	if (!esync_rights_field(&reading->rights, &t->fields[found]))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for column \"%s\" of relation \"%s\"",
-						NameStr(*name), t->table_name)));
+	esync_history_readable(reading, found);
 	return found;
 }
 

@@ -81,6 +81,7 @@ extern bool esync_history_open(FunctionCallInfo fcinfo, bool key_is_text, EsyncW
 extern EsyncBars *esync_history_bars(EsyncReading *reading, int field);
 /* the field that a caller names; 42703 where there never was one, 42501 where it may not be read */
 extern int	esync_history_field(const EsyncReading *reading, Name name);
+extern void esync_history_readable(const EsyncReading *reading, int field);
 /* what field_history says of a bar, by the ledger's marks */
 struct EsyncMarks;
 extern const char *esync_history_status(const EsyncReading *reading, const struct EsyncMarks *marks,

@@ -2,9 +2,10 @@
  * inner.c: conflicts inside of columns that are merged path by path.
  *
  * An edit of a place replaces what its author had seen at that place, inside of
- * it and around it; what nobody replaced so stands.  Two standing edits of
- * unseen authors contradict each other where one place holds the other and the
- * values differ there.  Edits that contradict each other, directly or through
+ * it and, there, around it: what else an edit around it says stands.  Two edits
+ * of unseen authors contradict each other where one place holds the other, nobody
+ * replaced either of them at the inner one, and the values differ there.  Edits
+ * that contradict each other, directly or through
  * others, are one conflict, named by the outermost place among them.
  *
  * All events of the row are looked at, so that the result is a function of
@@ -24,7 +25,8 @@ typedef struct Edit
 	const char *path;			/* inside of the column; "": the whole */
 	int			len;
 	bool		removed;
-	bool		stands;
+	bool		stands;			/* nobody replaced any of it */
+	bool		silent;			/* another one speaks for it */
 	JsonbValue	value;
 	int			root;			/* of its component: an index; its own where it is alone */
 } Edit;
@@ -124,23 +126,29 @@ is_stand_in(const Edits *all, const Edit *undo)
 	return false;
 }
 
-/* Marks what nobody replaced who had seen it; an undo replaces nothing. */
+/* Did anybody replace an edit at a place, who had seen it?  An undo or a Baseline replaces nothing. */
+static bool
+is_replaced(const Edits *all, int i, const Edit *place)
+{
+	for (int k = 0; k < all->n; k++)
+		if (k != i && !all->e[k].c.nobodys && overlap(&all->e[k], place) &&
+			esync_merge_seen(&all->e[k].c, &all->e[i].c))
+			return true;
+	return false;
+}
+
+/* Marks what nobody replaced anywhere; and what has nothing to say of its own. */
 static void
 mark_standing(Edits *all)
 {
 	for (int i = 0; i < all->n; i++)
-	{
-		bool		stands = true;
-
-		for (int k = 0; k < all->n && stands; k++)
-			stands = k == i || all->e[k].c.undo ||
-				!esync_merge_seen(&all->e[k].c, &all->e[i].c) ||
-				!overlap(&all->e[k], &all->e[i]);
-		all->e[i].stands = stands;
-	}
+		all->e[i].stands = !is_replaced(all, i, &all->e[i]);
 	for (int i = 0; i < all->n; i++)
 		if (all->e[i].c.undo && is_stand_in(all, &all->e[i]))
+		{
 			all->e[i].stands = false;
+			all->e[i].silent = true;
+		}
 }
 
 /* What a value holds at a path inside of it; false: nothing. */
@@ -188,21 +196,29 @@ root_of(const Edits *all, int i)
 	return i;
 }
 
+/* Are two edits in conflict? */
+static bool
+is_clash(const Edits *all, int i, int k)
+{
+	const Edit *a = &all->e[i];
+	const Edit *b = &all->e[k];
+	const Edit *inner = a->len > b->len ? a : b;
+
+	if (a->silent || b->silent || !inner->stands || a->c.event_id == b->c.event_id ||
+		!overlap(a, b) || esync_merge_seen(&a->c, &b->c) || esync_merge_seen(&b->c, &a->c) ||
+		!contradict(a, b))
+		return false;
+	return !is_replaced(all, inner == a ? k : i, inner);
+}
+
 /* Puts what contradicts each other into one component. */
 static void
 connect(Edits *all)
 {
 	for (int i = 0; i < all->n; i++)
-		for (int k = i + 1; k < all->n && all->e[i].stands; k++)
-		{
-			const Edit *a = &all->e[i];
-			const Edit *b = &all->e[k];
-
-			if (b->stands && a->c.event_id != b->c.event_id && overlap(a, b) &&
-				!esync_merge_seen(&a->c, &b->c) && !esync_merge_seen(&b->c, &a->c) &&
-				contradict(a, b))
+		for (int k = i + 1; k < all->n; k++)
+			if (is_clash(all, i, k))
 				all->e[root_of(all, k)].root = root_of(all, i);
-		}
 }
 
 /* What the ledger calls a place. */

@@ -743,6 +743,110 @@ esync_json_equal(const JsonbValue *a, const JsonbValue *b, bool exact)
 	}
 }
 
+/* ----------------------------------------------------------------- values */
+
+JsonbValue
+esync_value_int64(int64 number)
+{
+	JsonbValue	v = {.type = jbvNumeric};
+
+	v.val.numeric = int64_to_numeric(number);
+	return v;
+}
+
+JsonbValue
+esync_value_bool(bool value)
+{
+	JsonbValue	v = {.type = jbvBool};
+
+	v.val.boolean = value;
+	return v;
+}
+
+/* A string; NULL is null. */
+static JsonbValue
+string_value(const char *string, int len)
+{
+	JsonbValue	v = {.type = jbvNull};
+
+	if (string == NULL)
+		return v;
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, string);
+	v.val.string.len = len;
+	return v;
+}
+
+JsonbValue
+esync_value_string(const char *string)
+{
+	return string_value(string, string ? strlen(string) : 0);
+}
+
+JsonbValue
+esync_value_text(const text *string)
+{
+	return string ? string_value(VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string)) :
+		string_value(NULL, 0);
+}
+
+JsonbValue
+esync_value_document(const Jsonb *document)
+{
+	JsonbValue	v = {.type = jbvNull};
+
+	if (document != NULL)
+		esync_json_root(document, &v);
+	return v;
+}
+
+/* A member of an object that is put together. */
+EsyncMember
+esync_json_pair(const char *key, JsonbValue value)
+{
+	EsyncMember m = {.key = key, .keylen = strlen(key), .value = value};
+
+	return m;
+}
+
+/* Documents (Jsonb *) as an array. */
+Jsonb *
+esync_json_array(const List *documents)
+{
+	EsyncJson	json;
+	ListCell   *lc;
+
+	esync_json_init(&json, 256);
+	esync_json_open_array(&json, list_length(documents));
+	foreach(lc, documents)
+	{
+		JsonbValue	v = esync_value_document(lfirst(lc));
+
+		esync_json_value(&json, &v);
+	}
+	esync_json_close(&json);
+	return esync_json_finish(&json);
+}
+
+/* C strings as an array. */
+Jsonb *
+esync_json_strings(const List *strings)
+{
+	EsyncJson	json;
+	ListCell   *lc;
+
+	esync_json_init(&json, 256);
+	esync_json_open_array(&json, list_length(strings));
+	foreach(lc, strings)
+	{
+		JsonbValue	v = esync_value_string(lfirst(lc));
+
+		esync_json_value(&json, &v);
+	}
+	esync_json_close(&json);
+	return esync_json_finish(&json);
+}
+
 /* --------------------------------------------------------------- pointers */
 
 /* A name as one token of a JSON pointer, without the slash; palloc'd. */

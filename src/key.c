@@ -284,17 +284,12 @@ esync_key_from_any(EsyncTracked *t, Datum arg, Oid argtype, Datum *values)
 	return esync_key_from_texts(t, texts, values);
 }
 
-/*
- * The key as a JSON object, members typed as in the row: {"block_id": "..."}.
- * The aggregate_id must be a canonical one.
- */
-Jsonb *
-esync_key_object(EsyncTracked *t, text *aggregate_id)
+/* The values of a key as a JSON object. */
+static Jsonb *
+object_of(EsyncTracked *t, const Datum *values)
 {
 	EsyncMember *members = palloc(t->nkeys * sizeof(EsyncMember));
-	Datum	   *values = palloc(t->nkeys * sizeof(Datum));
 
-	esync_key_from_text(t, aggregate_id, values);
 	for (int k = 0; k < t->nkeys; k++)
 	{
 		members[k].key = t->fields[t->keyfields[k]].name;
@@ -302,6 +297,28 @@ esync_key_object(EsyncTracked *t, text *aggregate_id)
 		esync_encode_value(t->key, k, values[k], false, &members[k].value);
 	}
 	return esync_json_object(t->nkeys, members);
+}
+
+/*
+ * The key as a JSON object, members typed as in the row: {"block_id": "..."}.
+ * The aggregate_id must be a canonical one.
+ */
+Jsonb *
+esync_key_object(EsyncTracked *t, text *aggregate_id)
+{
+	Datum	   *values = palloc(t->nkeys * sizeof(Datum));
+
+	esync_key_from_text(t, aggregate_id, values);
+	return object_of(t, values);
+}
+
+/* The same; NULL where the key's type cannot read it any more. */
+Jsonb *
+esync_key_object_if_any(EsyncTracked *t, text *aggregate_id)
+{
+	Datum	   *values = palloc(t->nkeys * sizeof(Datum));
+
+	return esync_key_values(t, aggregate_id, values) ? object_of(t, values) : NULL;
 }
 
 PG_FUNCTION_INFO_V1(esync_key_as_object);

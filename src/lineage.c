@@ -552,6 +552,26 @@ esync_field_at(const EsyncField *fields, int nfields,
 	return best;
 }
 
+/*
+ * The field that a caller calls by a name: a present column, else the latest of
+ * those that are gone, else what bore the name last; -1: nothing ever did.
+ */
+int
+esync_field_called(const EsyncField *fields, int nfields, const char *name)
+{
+	int			found = -1;
+
+	for (int i = 0; i < nfields; i++)
+	{
+		if (strcmp(fields[i].name, name) != 0)
+			continue;
+		found = i;
+		if (fields[i].attnum != 0)
+			break;
+	}
+	return found >= 0 ? found : esync_field_at(fields, nfields, name, strlen(name), PG_INT64_MAX);
+}
+
 /* Writes one field's present name down, from event_id on; none if it is gone. */
 static void
 record_name(int32 table_id, Oid root, EsyncField *f, int64 event_id)

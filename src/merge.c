@@ -39,13 +39,18 @@ same_queue(const text *a, int64 a_seq, const text *b, int64 b_seq)
 	return a != NULL && b != NULL && a_seq != 0 && b_seq != 0 && same_text(a, b);
 }
 
-/* Had the author of e seen x?  The ground is seen by everyone. */
+/*
+ * Had the author of e seen x?  The ground is seen by everyone.  An edit that the
+ * device sent again, on top of what it had done since, comes after that.
+ */
 bool
 esync_merge_seen(const EsyncContender *e, const EsyncContender *x)
 {
-	return x->version <= e->base_version ||
-		(same_queue(e->device_id, e->device_seq, x->device_id, x->device_seq) &&
-		 x->device_seq < e->device_seq);
+	if (x->version <= e->base_version)
+		return true;
+	return same_queue(e->device_id, e->device_seq, x->device_id, x->device_seq) &&
+		x->device_seq < e->device_seq &&
+		(e->version == 0 || e->version > x->base_version);
 }
 
 /* What seen() and the ledger need of an event. */
@@ -62,6 +67,7 @@ esync_merge_contender(const EsyncEvent *e)
 	if (e->type == ESYNC_RESOLVED && esync_event_life(e) != 0)
 		c.type = esync_event_life(e) > 0 ? ESYNC_RESTORED : ESYNC_DELETED;
 	c.undo = esync_event_undoes(e) != 0;
+	c.nobodys = c.undo || e->type == ESYNC_BASELINE;
 	c.submit = e->submit;
 	c.user_id = e->user_id;
 	c.device_id = e->device_id;
@@ -336,6 +342,7 @@ take_member(EsyncMerge *m, const EsyncWalk *walk, bool creates)
 	const EsyncField *f = &m->t->fields[Max(field, 0)];
 	JsonbValue	shown;
 	JsonbValue	sent = walk->value;
+	bool		refused;
 	bool		differs;
 	bool		shows;
 	EsyncChange *c;
@@ -356,8 +363,10 @@ take_member(EsyncMerge *m, const EsyncWalk *walk, bool creates)
 		if (!creates)
 			return true;
 	}
-	differs = f->masked ? masked_differs(m, field, &sent) :
-		!esync_merge_equal(m, field, &shown, &sent) || !shows;
+	refused = !creates && !esync_json_equal(&shown, &sent, false) &&
+		esync_refusal_by_type(m, field, &sent);
+	differs = refused || (f->masked ? masked_differs(m, field, &sent) :
+						  !esync_merge_equal(m, field, &shown, &sent) || !shows);
 	if (!differs && !creates && m->edit->verb != ESYNC_VERB_RESOLVE)
 		return true;
 	if (f->attnum == 0 && !takes_dropped(m, field, walk))

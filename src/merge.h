@@ -24,6 +24,7 @@ typedef struct EsyncRefusal
 {
 	int			field;
 	const char *constraint;
+	bool		by_type;		/* one of the column's domain */
 	EsyncChange change;			/* as it was taken out of the edit */
 } EsyncRefusal;
 
@@ -72,6 +73,7 @@ typedef struct EsyncMerge
 	EsyncMember *dropped;		/* edits of columns that are gone, and whose names mean others */
 
 	List	   *refused;		/* of EsyncRefusal: to be taken out of the changes */
+	ErrorData  *type_error;		/* by which a domain refused one of them; or NULL */
 
 	/* esync_edit_meet */
 	bool		whole;			/* a creation stamps every column; so it must where the caller may
@@ -106,8 +108,10 @@ extern void esync_merge_place(EsyncMerge *m, EsyncEvent *e);
 extern bool esync_merge_is_key(const EsyncTracked *t, int field);
 extern void esync_merge_defaults(EsyncMerge *m);
 
-/* clash.c: what events set */
+/* sets.c: what events set */
 extern bool esync_merge_sets(EsyncMerge *m, int i, int field, JsonbValue *value);
+extern bool esync_merge_sets_group(EsyncMerge *m, int i, const EsyncGroup *group,
+								   JsonbValue *value);
 extern int	esync_merge_field_of_op(const EsyncTracked *t, const struct EsyncPathOp *op,
 									int64 event_id);
 extern bool esync_merge_op_in_field(const EsyncTracked *t, const struct EsyncPathOp *op,
@@ -115,13 +119,24 @@ extern bool esync_merge_op_in_field(const EsyncTracked *t, const struct EsyncPat
 extern bool esync_merge_member(const EsyncTracked *t, const Jsonb *payload, int field,
 							   int64 event_id, JsonbValue *value);
 
-extern bool esync_merge_sets(EsyncMerge *m, int i, int field, JsonbValue *value);
+/* clash.c */
 /* what the event does to the ledger: a list of EsyncClash */
 extern List *esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole);
 /* does finding them need all events of the aggregate (whole)? */
 extern bool esync_clash_needs_whole(EsyncMerge *m, const EsyncEvent *e);
 /* the same of an event whose author had seen everything */
 extern List *esync_clash_settle(EsyncTracked *t, const EsyncEvent *e);
+
+/* does an event of that type say whether the row lives */
+static inline bool
+esync_clash_is_word(EsyncEventType type)
+{
+	return type == ESYNC_CREATED || type == ESYNC_DELETED || type == ESYNC_RESTORED;
+}
+
+/* shown.c: marks the contender of an open conflict that the row shows, if any */
+extern void esync_clash_mark_shown(EsyncMerge *m, const EsyncEvent *e,
+								   const EsyncEvents *whole, EsyncClash *clash);
 
 /* withdraw.c: events that were undone */
 extern void esync_withdraw_mark(EsyncEvents *events, int64 undoes);
@@ -143,20 +158,37 @@ extern void esync_inner_tell(EsyncClash *clash, const JsonbValue *column);
 /* policy.c */
 extern bool esync_policy_rejects(EsyncMerge *m);
 extern void esync_policy_choose(EsyncMerge *m);
+extern void esync_policy_overrule(EsyncMerge *m);
+/* does it drop what was refused of an event when another one, later to arrive, sets the field */
+extern bool esync_policy_drops(const EsyncTracked *t, const EsyncEvent *refused,
+							   const EsyncEvent *by);
 
 /* refusal.c */
 extern bool esync_refusal_note(EsyncMerge *m, const ErrorData *error);
-extern void esync_refusal_take_out(EsyncMerge *m);
+extern bool esync_refusal_by_type(EsyncMerge *m, int field, const JsonbValue *sent);
+extern void esync_refusal_take_out(EsyncMerge *m, EsyncEventType type);
 extern Jsonb *esync_refusal_meta(const EsyncMerge *m);
 extern List *esync_refusal_clashes(EsyncMerge *m, List *list);
+extern List *esync_refusal_undone(EsyncMerge *m, List *list);
+/* was something of event i, which the author at hand had not seen, refused in a column or group? */
+extern bool esync_refusal_unseen(const EsyncMerge *m, int i, const char *field);
+extern void esync_refusal_tell_shown(EsyncMerge *m);
 
 /* edit.c */
+extern EsyncFold *esync_merge_after(EsyncMerge *m);
 extern bool esync_merge_shows(EsyncMerge *m, int field);
 extern void esync_edit_intent(EsyncMerge *m);
 extern Jsonb *esync_edit_row_at(EsyncMerge *m, int64 version);
 extern Jsonb *esync_edit_value_in(const EsyncTracked *t, const Jsonb *row, const char *field);
 extern EsyncEvents *esync_edit_whole(EsyncMerge *m);
 extern bool esync_edit_meet(EsyncMerge *m, bool found);
+
+/* grants.c: what the caller may do to the table; 42501 names the right that is missing */
+pg_noreturn extern void esync_grants_deny(const EsyncTracked *t, AclMode right, const char *column);
+extern bool esync_grants_update(const EsyncTracked *t);
+extern void esync_grants_named(const EsyncTracked *t, const EsyncRights *rights,
+							   const EsyncEdit *edit);
+extern void esync_grants_check(const EsyncMerge *m, bool found);
 
 /* statement.c: SPI must be connected */
 extern void esync_statement_table(StringInfo query, const EsyncTracked *t);

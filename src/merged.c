@@ -43,7 +43,7 @@ expected_row(EsyncTracked *t, const EsyncIntent *in, const EsyncRow *old, const 
 
 /* The clashes of the event at hand, now that it has a name; true: one stays open. */
 static bool
-note_clashes(EsyncCapture *c, EsyncIntent *in, const EsyncEvent *e)
+note_clashes(EsyncCapture *c, EsyncIntent *in, EsyncEvent *e)
 {
 	bool		any = (c->head.found && (c->head.flags & ESYNC_FLAG_CONFLICT) != 0) ||
 		esync_event_undoes(e) != 0;
@@ -67,16 +67,11 @@ note_clashes(EsyncCapture *c, EsyncIntent *in, const EsyncEvent *e)
 
 /*
  * Writes the event of a merge on the aggregate at hand; the caller has set
- * row, payload and tenant.  last_modified columns of the row tell its commit time.
+ * row, payload and tenant.
  */
 static void
-put_merge(EsyncCapture *c, EsyncIntent *in, EsyncEvent *e, const EsyncRow *stamped)
+put_merge(EsyncCapture *c, EsyncIntent *in, EsyncEvent *e)
 {
-	TimestampTz stamp = stamped ? esync_event_stamped_at(c->t, stamped) : 0;
-
-	e->commit = Max(stamp ? stamp : GetCurrentTimestamp(), e->commit);
-	if (c->head.found)
-		e->commit = Max(e->commit, c->head.commit);
 	e->effective_high = c->head.found ? Max(e->effective, c->head.effective_high) : e->effective;
 	if (note_clashes(c, in, e))
 		e->flags |= ESYNC_FLAG_CONFLICT;
@@ -87,14 +82,22 @@ put_merge(EsyncCapture *c, EsyncIntent *in, EsyncEvent *e, const EsyncRow *stamp
 	in->written = true;
 }
 
-/* The event of a merge, by name and number. */
+/*
+ * The event of a merge, by name, number and commit time, of which last_modified
+ * columns of the row tell.
+ */
 static void
-begin_merge(EsyncCapture *c, const EsyncIntent *in, EsyncEvent *e)
+begin_merge(EsyncCapture *c, const EsyncIntent *in, EsyncEvent *e, const EsyncRow *stamped)
 {
+	TimestampTz stamp = stamped ? esync_event_stamped_at(c->t, stamped) : 0;
+
 	*e = in->event;
 	e->event_id = esync_store_next_id(c->t);
 	e->aggregate_id = c->key;
 	e->version = c->head.found ? c->head.version + 1 : 1;
+	e->commit = Max(stamp ? stamp : GetCurrentTimestamp(), e->commit);
+	if (c->head.found)
+		e->commit = Max(e->commit, c->head.commit);
 }
 
 /*
@@ -159,11 +162,11 @@ esync_merged_put(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old, const Es
 		in->written = true;
 	if (!in->written)
 	{
-		begin_merge(c, in, &e);
+		begin_merge(c, in, &e, new);
 		esync_event_set_row(&e, new);
 		e.payload = esync_event_payload_of(c, &e, &expected);
 		e.tenant = esync_event_tenant(c->t, new);
-		put_merge(c, in, &e, new);
+		put_merge(c, in, &e);
 	}
 	put_derived(c, &in->event, &expected, new);
 	decide(c, in);
@@ -180,10 +183,10 @@ esync_merged_put_delete(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old)
 {
 	EsyncEvent	e;
 
-	begin_merge(c, in, &e);
+	begin_merge(c, in, &e, NULL);
 	e.payload = esync_event_payload_of(c, &e, old);
 	e.tenant = esync_event_tenant(c->t, old);
-	put_merge(c, in, &e, NULL);
+	put_merge(c, in, &e);
 	decide(c, in);
 }
 
@@ -196,7 +199,7 @@ esync_merged_put_rowless(EsyncCapture *c, EsyncIntent *in, const EsyncRow *row)
 {
 	EsyncEvent	e;
 
-	begin_merge(c, in, &e);
+	begin_merge(c, in, &e, NULL);
 	e.flags |= ESYNC_FLAG_NO_ROW;
 	if (row)
 	{
@@ -204,5 +207,5 @@ esync_merged_put_rowless(EsyncCapture *c, EsyncIntent *in, const EsyncRow *row)
 		e.payload = esync_event_payload_of(c, &e, row);
 		e.tenant = esync_event_tenant(c->t, row);
 	}
-	put_merge(c, in, &e, NULL);
+	put_merge(c, in, &e);
 }

@@ -11,15 +11,14 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/fmgroids.h"
-#include "utils/json.h"
-#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "conflict.h"
+#include "merge.h"
+#include "paths.h"
 
 /* an open row while an event is noted */
 typedef struct OpenRow
@@ -29,57 +28,14 @@ typedef struct OpenRow
 	bool		nulls[COL_COUNT];
 } OpenRow;
 
-/* Members of an object that is put together. */
-static void
-add_member(EsyncMember *members, int *n, const char *key, JsonbValue value)
-{
-	members[*n].key = key;
-	members[*n].keylen = strlen(key);
-	members[(*n)++].value = value;
-}
-
-static JsonbValue
-json_int64(int64 number)
-{
-	JsonbValue	v = {.type = jbvNumeric};
-
-	v.val.numeric = int64_to_numeric(number);
-	return v;
-}
-
-static JsonbValue
-json_text(const text *string)
-{
-	JsonbValue	v = {.type = jbvNull};
-
-	if (string == NULL)
-		return v;
-	v.type = jbvString;
-	v.val.string.val = VARDATA_ANY(string);
-	v.val.string.len = VARSIZE_ANY_EXHDR(string);
-	return v;
-}
-
-/* A document, where there is none null. */
-static JsonbValue
-json_document(const Jsonb *document)
-{
-	JsonbValue	v = {.type = jbvNull};
-
-	if (document != NULL)
-		esync_json_root(document, &v);
-	return v;
-}
-
 /* A time in UTC, as in rows. */
 static JsonbValue
-json_time(TimestampTz at)
+time_value(TimestampTz at)
 {
-	char		buffer[MAXDATELEN + 1];
-	int			utc = 0;
+	JsonbValue	v;
 
-	JsonEncodeDateTime(buffer, TimestampTzGetDatum(at), TIMESTAMPTZOID, &utc);
-	return json_text(cstring_to_text(buffer));
+	esync_json_time(at, &v);
+	return v;
 }
 
 /* One contender, as the ledger keeps it. */
@@ -89,19 +45,18 @@ contender_object(const EsyncContender *c)
 	EsyncMember members[10];
 	int			n = 0;
 
-	add_member(members, &n, "event_id", json_int64(c->event_id));
-	add_member(members, &n, "version", json_int64(c->version));
-	add_member(members, &n, "base_version", json_int64(c->base_version));
-	add_member(members, &n, "device_seq",
-			   c->device_seq == 0 ? json_text(NULL) : json_int64(c->device_seq));
-	add_member(members, &n, "type",
-			   json_text(cstring_to_text(esync_event_type_name(c->type))));
-	add_member(members, &n, "user_id", json_text(c->user_id));
-	add_member(members, &n, "device_id", json_text(c->device_id));
-	add_member(members, &n, "value", json_document(c->value));
-	add_member(members, &n, "submit_timestamp", json_time(c->submit));
+	members[n++] = esync_json_pair("event_id", esync_value_int64(c->event_id));
+	members[n++] = esync_json_pair("version", esync_value_int64(c->version));
+	members[n++] = esync_json_pair("base_version", esync_value_int64(c->base_version));
+	members[n++] = esync_json_pair("device_seq", c->device_seq == 0 ? esync_value_text(NULL) :
+								   esync_value_int64(c->device_seq));
+	members[n++] = esync_json_pair("type", esync_value_string(esync_event_type_name(c->type)));
+	members[n++] = esync_json_pair("user_id", esync_value_text(c->user_id));
+	members[n++] = esync_json_pair("device_id", esync_value_text(c->device_id));
+	members[n++] = esync_json_pair("value", esync_value_document(c->value));
+	members[n++] = esync_json_pair("submit_timestamp", time_value(c->submit));
 	if (c->constraint)
-		add_member(members, &n, "constraint", json_text(cstring_to_text(c->constraint)));
+		members[n++] = esync_json_pair("constraint", esync_value_string(c->constraint));
 	return esync_json_object(n, members);
 }
 
@@ -109,18 +64,11 @@ contender_object(const EsyncContender *c)
 static Jsonb *
 contender_array(const EsyncClash *clash)
 {
-	EsyncJson	json;
+	List	   *contenders = NIL;
 
-	esync_json_init(&json, 256 * (clash->ncontenders + 1));
-	esync_json_open_array(&json, clash->ncontenders);
 	for (int i = 0; i < clash->ncontenders; i++)
-	{
-		JsonbValue	v = json_document(contender_object(&clash->contenders[i]));
-
-		esync_json_value(&json, &v);
-	}
-	esync_json_close(&json);
-	return esync_json_finish(&json);
+		contenders = lappend(contenders, contender_object(&clash->contenders[i]));
+	return esync_json_array(contenders);
 }
 
 /* Sets a column to a pointer, or to NULL. */
@@ -150,7 +98,7 @@ set_contenders(OpenRow *row, const EsyncClash *clash)
 	for (int i = 0; i < clash->ncontenders; i++)
 	{
 		const EsyncContender *c = &clash->contenders[i];
-		JsonbValue	value = json_document(c->value);
+		JsonbValue	value = esync_value_document(c->value);
 
 		if (!c->shown)
 			continue;
@@ -221,9 +169,9 @@ open_rows(EsyncSide *side, int32 table_id, text *aggregate_id)
 	return rows;
 }
 
-/* All rows of an aggregate that an event closed. */
+/* All closed rows of an aggregate; those that an event closed, or (0) by whichever. */
 static List *
-rows_closed_by(EsyncSide *side, int32 table_id, text *aggregate_id, int64 event_id)
+closed_rows(EsyncSide *side, int32 table_id, text *aggregate_id, int64 event_id)
 {
 	List	   *rows = NIL;
 	OpenRow    *row = palloc(sizeof(OpenRow));
@@ -232,7 +180,7 @@ rows_closed_by(EsyncSide *side, int32 table_id, text *aggregate_id, int64 event_
 	while (esync_side_next(side, row->values, row->nulls))
 	{
 		if (row->nulls[COL_RESOLVED_EVENT - 1] ||
-			DatumGetInt64(row->values[COL_RESOLVED_EVENT - 1]) != event_id)
+			(event_id != 0 && DatumGetInt64(row->values[COL_RESOLVED_EVENT - 1]) != event_id))
 			continue;
 		row->tuple = side->tuple;
 		rows = lappend(rows, row);
@@ -259,14 +207,32 @@ is_refusal(const OpenRow *row)
 		memcmp(VARDATA_ANY(kind), "constraint", strlen("constraint")) == 0;
 }
 
-/* Had the author of an event seen that a value was refused? */
+/* Is a clash about what a constraint refused? */
+static bool
+is_about_refusals(const EsyncClash *clash)
+{
+	return clash->kind && strcmp(clash->kind, "constraint") == 0;
+}
+
+/* Did the table's policy write the event? */
+static bool
+is_by_policy(const EsyncEvent *event)
+{
+	JsonbValue	policy;
+
+	return event->type == ESYNC_RESOLVED && event->meta &&
+		esync_json_member(&event->meta->root, "policy", 6, &policy);
+}
+
+/*
+ * Had the author of an event seen that a value was refused?  A policy decides
+ * about what it names alone, and a Baseline is nobody's.
+ */
 static bool
 has_seen(const EsyncEvent *event, const EsyncLedgerContender *c)
 {
-	int64		undoes = esync_event_undoes(event);
-
-	if (undoes != 0)			/* it takes back that one, and decides about no other */
-		return c->event_id == undoes;
+	if (event->type == ESYNC_BASELINE || is_by_policy(event))
+		return false;
 	return c->version <= event->base_version ||
 		(event->device_id != NULL && event->device_seq != 0 && c->device_seq != 0 &&
 		 c->device_id.type == jbvString &&
@@ -291,6 +257,56 @@ unseen_refusals(const OpenRow *row, const EsyncEvent *event)
 	return unseen;
 }
 
+/* one contender as it lies in the ledger */
+typedef struct Kept
+{
+	int64		event_id;
+	JsonbValue	value;
+} Kept;
+
+static int
+kept_cmp(const void *a, const void *b)
+{
+	int64		x = ((const Kept *) a)->event_id;
+	int64		y = ((const Kept *) b)->event_id;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * The contenders of a row about refusals after an event: those that were refused
+ * before whose refusal its author had not seen, and some fresh ones.
+ */
+static void
+keep_refusals(OpenRow *row, const EsyncConflict *before, const EsyncEvent *event,
+			  const Jsonb *fresh)
+{
+	int			n;
+	int			kept = 0;
+	EsyncLedgerContender *contenders = esync_ledger_contenders(before, &n);
+	Kept	   *list = palloc((n + esync_json_count(&fresh->root) + 1) * sizeof(Kept));
+	JsonbValue	id;
+	EsyncJson	json;
+	EsyncWalk	walk;
+
+	esync_walk_init(&walk, &before->contenders->root);
+	for (int i = 0; i < n && esync_walk_next(&walk); i++)
+		if (contenders[i].constraint.type != jbvNull && !has_seen(event, &contenders[i]))
+			list[kept++] = (Kept) {contenders[i].event_id, walk.value};
+	esync_walk_init(&walk, &fresh->root);
+	while (esync_walk_next(&walk))
+		if (esync_json_member(walk.value.val.binary.data, "event_id", 8, &id))
+			list[kept++] = (Kept) {DatumGetInt64(DirectFunctionCall1(numeric_int8,
+												 NumericGetDatum(id.val.numeric))), walk.value};
+	qsort(list, kept, sizeof(Kept), kept_cmp);
+	esync_json_init(&json, 1024);
+	esync_json_open_array(&json, kept);
+	for (int i = 0; i < kept; i++)
+		esync_json_value(&json, &list[i].value);
+	esync_json_close(&json);
+	set_pointer(row, COL_CONTENDERS, esync_json_finish(&json));
+}
+
 /*
  * One more value was refused: those before it whose refusal its author had not
  * seen stay contenders.
@@ -299,28 +315,25 @@ static void
 set_refusals(OpenRow *row, const EsyncEvent *event, const EsyncClash *clash)
 {
 	EsyncConflict *before = esync_ledger_read(row->values, row->nulls);
-	int			n;
-	int			kept = unseen_refusals(row, event);
-	EsyncLedgerContender *contenders = esync_ledger_contenders(before, &n);
-	Jsonb	   *fresh;
-	EsyncJson	json;
-	EsyncWalk	walk;
 
 	set_contenders(row, clash);
-	if (kept == 0)
-		return;
-	fresh = (Jsonb *) DatumGetPointer(row->values[COL_CONTENDERS - 1]);
-	esync_json_init(&json, 1024);
-	esync_json_open_array(&json, kept + esync_json_count(&fresh->root));
-	esync_walk_init(&walk, &before->contenders->root);
-	for (int i = 0; i < n && esync_walk_next(&walk); i++)
-		if (contenders[i].constraint.type != jbvNull && !has_seen(event, &contenders[i]))
-			esync_json_value(&json, &walk.value);
-	esync_walk_init(&walk, &fresh->root);
-	while (esync_walk_next(&walk))
-		esync_json_value(&json, &walk.value);
-	esync_json_close(&json);
-	set_pointer(row, COL_CONTENDERS, esync_json_finish(&json));
+	keep_refusals(row, before, event, (Jsonb *) DatumGetPointer(row->values[COL_CONTENDERS - 1]));
+}
+
+/* An event sets the field, and what was refused goes on waiting beside what the row shows now. */
+static void
+set_showing(EsyncSide *side, OpenRow *row, const EsyncEvent *event, const EsyncClash *clash)
+{
+	EsyncConflict *before = esync_ledger_read(row->values, row->nulls);
+	EsyncContender c = *clash->showing;
+	EsyncClash	now = {.contenders = &c, .ncontenders = 1, .kind = clash->kind};
+
+	if (c.event_id == ESYNC_AT_HAND)
+		c.event_id = event->event_id;
+	keep_refusals(row, before, event, contender_array(&now));
+	set_number(row, COL_SHOWN_EVENT, c.event_id);
+	set_pointer(row, COL_SHOWN_VALUE, c.value);
+	write_row(side, row);
 }
 
 /* Of some rows, the one about a place, or about what was refused there; NULL: there is none. */
@@ -339,6 +352,33 @@ row_about(const EsyncTracked *t, List *rows, const EsyncPlace *place, const text
 			return lfirst(lc);
 	}
 	return NULL;
+}
+
+/* Of closed rows, the last one about a place in which some of those that were refused waited before. */
+static OpenRow *
+row_of_refused(const EsyncTracked *t, List *rows, const EsyncPlace *place, const text *name,
+			   const EsyncClash *clash)
+{
+	OpenRow    *found = NULL;
+	ListCell   *lc;
+
+	foreach(lc, rows)
+	{
+		OpenRow    *row = row_about(t, list_make1(lfirst(lc)), place, name, true);
+		int			n = 0;
+		EsyncLedgerContender *all = row == NULL ? NULL :
+			esync_ledger_contenders(esync_ledger_read(row->values, row->nulls), &n);
+
+		if (found && row && DatumGetInt64(found->values[COL_CONFLICT_ID - 1]) >
+			DatumGetInt64(row->values[COL_CONFLICT_ID - 1]))
+			continue;
+		for (int i = 0; i < n; i++)
+			for (int k = 0; k < clash->ncontenders; k++)
+				if (clash->contenders[k].constraint && all[i].constraint.type != jbvNull &&
+					clash->contenders[k].event_id == all[i].event_id)
+					found = row;
+	}
+	return found;
 }
 
 /* A closed row is open again. */
@@ -363,10 +403,14 @@ reopen_conflict(EsyncSide *side, const EsyncTracked *t, const EsyncEvent *event,
 	text	   *name = clash->field ? cstring_to_text(clash->field) : NULL;
 	EsyncPlace	place = esync_ledger_place(t, name, PG_INT64_MAX);
 	int64		undoes = esync_event_undoes(event);
+	bool		refusal = is_about_refusals(clash);
 	OpenRow    *row = undoes == 0 ? NULL :
-		row_about(t, rows_closed_by(side, t->table_id, event->aggregate_id, undoes), &place, name,
-				  strcmp(clash->kind, "constraint") == 0);
+		row_about(t, closed_rows(side, t->table_id, event->aggregate_id, undoes), &place, name,
+				  refusal);
 
+	if (row == NULL && undoes != 0 && refusal)
+		row = row_of_refused(t, closed_rows(side, t->table_id, event->aggregate_id, 0), &place,
+							 name, clash);
 	if (row == NULL)
 		return NULL;
 	clash->conflict_id = DatumGetInt64(row->values[COL_CONFLICT_ID - 1]);
@@ -385,7 +429,7 @@ note_open(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEvent *
 {
 	text	   *name = clash->field ? cstring_to_text(clash->field) : NULL;
 	EsyncPlace	place = esync_ledger_place(t, name, PG_INT64_MAX);
-	bool		refusal = strcmp(clash->kind, "constraint") == 0;
+	bool		refusal = is_about_refusals(clash);
 	OpenRow    *row = row_about(t, rows, &place, name, refusal);
 
 	if (row == NULL)
@@ -396,7 +440,7 @@ note_open(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEvent *
 	clash->conflict_id = DatumGetInt64(row->values[COL_CONFLICT_ID - 1]);
 	if (row->tuple != NULL)
 	{
-		if (refusal)
+		if (refusal && esync_event_undoes(event) == 0)
 			set_refusals(row, event, clash);
 		else
 			set_contenders(row, clash);
@@ -407,10 +451,25 @@ note_open(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEvent *
 }
 
 /*
+ * Does what became of a field close a row about it?  What was refused is settled
+ * by whoever had seen that, or where the policy drops it; by an undo, where nothing
+ * of it waits any more.
+ */
+static bool
+settles(const OpenRow *row, const EsyncEvent *event, const EsyncClash *clash)
+{
+	if (is_about_refusals(clash))
+		return is_refusal(row);
+	if (!is_refusal(row))
+		return !clash->open;
+	return esync_event_undoes(event) == 0 &&
+		(clash->overrules || unseen_refusals(row, event) == 0);
+}
+
+/*
  * Notes that an event sets a field.  Where there is no conflict, it closes the
  * open row about it, and those about what lies inside of it; in any case what
- * was refused before, if its author had seen that.  Returns the rows that are
- * left.
+ * was refused before, if that is settled by it.  Returns the rows that are left.
  */
 static List *
 note_settled(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEvent *event,
@@ -424,96 +483,38 @@ note_settled(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEven
 	foreach(lc, rows)
 	{
 		OpenRow    *row = lfirst(lc);
+		EsyncClash	by = *clash;
 		text	   *its_name;
 		EsyncPlace	its = place_of(t, row, &its_name);
 
-		if (row->tuple != NULL &&
-			(esync_ledger_same_place(&place, name, &its, its_name) || esync_ledger_lies_inside(&its, &place)) &&
-			(is_refusal(row) ? esync_event_undoes(event) == 0 && unseen_refusals(row, event) == 0 :
-			 !clash->open))
-			close_conflict(side, row, event, clash);
-		else
-			left = lappend(left, row);
-	}
-	return left;
-}
-
-/* What a row has refused of other events than one; how many these are. */
-static int
-without_event(OpenRow *row, int64 event_id, Jsonb **left)
-{
-	EsyncConflict *conflict = esync_ledger_read(row->values, row->nulls);
-	int			n;
-	int			kept = 0;
-	int			refused = 0;
-	EsyncLedgerContender *contenders = esync_ledger_contenders(conflict, &n);
-	EsyncJson	json;
-	EsyncWalk	walk;
-
-	for (int i = 0; i < n; i++)
-		kept += contenders[i].event_id != event_id;
-	esync_json_init(&json, 1024);
-	esync_json_open_array(&json, kept);
-	esync_walk_init(&walk, &conflict->contenders->root);
-	for (int i = 0; i < n && esync_walk_next(&walk); i++)
-	{
-		if (contenders[i].event_id == event_id)
-			continue;
-		esync_json_value(&json, &walk.value);
-		refused += contenders[i].constraint.type != jbvNull;
-	}
-	esync_json_close(&json);
-	*left = esync_json_finish(&json);
-	return refused;
-}
-
-/*
- * An event is undone: what was refused of it waits no longer, and what it had
- * closed of others' waits again.
- */
-static List *
-undo_refusals(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEvent *event)
-{
-	int64		undoes = esync_event_undoes(event);
-	EsyncClash	clash = {.resolution = "undo"};
-	List	   *left = NIL;
-	ListCell   *lc;
-
-	foreach(lc, rows)
-	{
-		OpenRow    *row = lfirst(lc);
-		Jsonb	   *contenders = NULL;
-
-		if (is_refusal(row) && without_event(row, undoes, &contenders) == 0)
+		if (row->tuple == NULL ||
+			!(esync_ledger_same_place(&place, name, &its, its_name) ||
+			  esync_ledger_lies_inside(&its, &place)))
 		{
-			close_conflict(side, row, event, &clash);
+			left = lappend(left, row);
 			continue;
 		}
-		if (is_refusal(row))
+		if (settles(row, event, clash))
 		{
-			set_pointer(row, COL_CONTENDERS, contenders);
-			write_row(side, row);
+			if (clash->overrules && is_refusal(row) && unseen_refusals(row, event) > 0)
+				by.resolution = t->on_conflict;
+			close_conflict(side, row, event, &by);
+			continue;
+		}
+		if (is_refusal(row) && clash->showing &&
+			!esync_ledger_is_named(event, DatumGetInt64(row->values[COL_CONFLICT_ID - 1])))
+		{
+			set_showing(side, row, event, clash);
 			row->tuple = NULL;
 		}
-		left = lappend(left, row);
-	}
-	foreach(lc, rows_closed_by(side, t->table_id, event->aggregate_id, undoes))
-	{
-		OpenRow    *row = lfirst(lc);
-		text	   *name;
-		EsyncPlace	place = place_of(t, row, &name);
-
-		if (!is_refusal(row) || row_about(t, left, &place, name, true))
-			continue;
-		reopen_row(side, row);
 		left = lappend(left, row);
 	}
 	return left;
 }
 
 /* Does a decision name this conflict as one that it closes? */
-static bool
-is_named(const EsyncEvent *event, int64 conflict_id)
+bool
+esync_ledger_is_named(const EsyncEvent *event, int64 conflict_id)
 {
 	JsonbValue	resolves;
 	EsyncWalk	walk;
@@ -551,7 +552,7 @@ note_named(EsyncSide *side, List *rows, const EsyncEvent *event)
 		OpenRow    *row = lfirst(lc);
 
 		if (row->tuple != NULL &&
-			is_named(event, DatumGetInt64(row->values[COL_CONFLICT_ID - 1])))
+			esync_ledger_is_named(event, DatumGetInt64(row->values[COL_CONFLICT_ID - 1])))
 			close_conflict(side, row, event, &clash);
 		else
 			left = lappend(left, row);
@@ -559,32 +560,175 @@ note_named(EsyncSide *side, List *rows, const EsyncEvent *event)
 	return left;
 }
 
+static int64
+id_of(const OpenRow *row)
+{
+	return DatumGetInt64(row->values[COL_CONFLICT_ID - 1]);
+}
+
+/* For list_sort: by conflict_id. */
+static int
+row_cmp(const ListCell *a, const ListCell *b)
+{
+	int64		x = id_of(lfirst(a));
+	int64		y = id_of(lfirst(b));
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * A decision names all that it closed: besides what its author chose, conflicts
+ * about places around what was decided may end by it.
+ */
+static void
+name_closed(EsyncEvent *event, List *before, List *after)
+{
+	EsyncExtra	resolves = {.key = "resolves"};
+	List	   *ids = NIL;
+	bool		all = true;
+	ListCell   *lc;
+
+	list_sort(before, row_cmp);
+	foreach(lc, before)
+	{
+		JsonbValue	id = esync_value_int64(id_of(lfirst(lc)));
+		bool		named = esync_ledger_is_named(event, id_of(lfirst(lc)));
+
+		if (!named && list_member_ptr(after, lfirst(lc)))
+			continue;
+		all &= named;
+		ids = lappend(ids, esync_json_from_value(&id));
+	}
+	if (all)
+		return;
+	resolves.value = esync_value_document(esync_json_array(ids));
+	event->meta = esync_meta_with(event->meta, &resolves, 1);
+}
+
 /*
  * Brings the ledger up to date with an event about to be written: see esync.h.
  * An event that only agrees with what was shown may close a conflict as well.
  */
 bool
-esync_ledger_note(EsyncTracked *t, const EsyncEvent *event, List *clashes)
+esync_ledger_note(EsyncTracked *t, EsyncEvent *event, List *clashes)
 {
 	EsyncSide	side;
 	List	   *rows;
+	List	   *before;
 	ListCell   *lc;
 
 	esync_side_open(&side, "conflict", RowExclusiveLock);
 	rows = open_rows(&side, t->table_id, event->aggregate_id);
-	if (esync_event_undoes(event) != 0)
-		rows = undo_refusals(&side, t, rows, event);
+	before = list_copy(rows);
 	foreach(lc, clashes)
 	{
 		EsyncClash *clash = lfirst(lc);
 
-		if (rows != NIL && (!clash->open || strcmp(clash->kind, "constraint") != 0))
+		if (rows != NIL && (!clash->open || !is_about_refusals(clash)))
 			rows = note_settled(&side, t, rows, event, clash);
 		if (clash->open)
 			rows = note_open(&side, t, rows, event, clash);
 	}
 	if (event->type == ESYNC_RESOLVED)
 		rows = note_named(&side, rows, event);
+	if (event->type == ESYNC_RESOLVED && esync_event_undoes(event) == 0)
+		name_closed(event, before, rows);
 	esync_side_close(&side);
 	return rows != NIL;
+}
+
+/* ------------------------------------------------------------- changed unseen */
+
+/* Does an event set what a conflict is about, or a place in it or around it? */
+static bool
+sets_place(const EsyncTracked *t, const EsyncEvent *event, const EsyncPlace *place)
+{
+	EsyncWalk	walk;
+
+	esync_walk_init(&walk, &event->patch->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncPathOp op;
+		int			field;
+
+		if (!esync_paths_read(&walk.value, &op) ||
+			(field = esync_merge_field_of_op(t, &op, event->event_id)) < 0)
+			continue;
+		if (place->group >= 0 ? t->fields[field].group == place->group :
+			place->field == field &&
+			esync_paths_overlap(place->path, strlen(place->path), op.path + op.columnlen,
+								op.len - op.columnlen))
+			return true;
+	}
+	return false;
+}
+
+/* What the row holds in a place, by the payload of a Baseline; NULL: nothing. */
+static Jsonb *
+value_at(const EsyncTracked *t, const EsyncEvent *event, const EsyncConflict *conflict,
+		 const EsyncPlace *place)
+{
+	Jsonb	   *value = esync_edit_value_in(t, event->payload, esync_ledger_name(t, conflict, place));
+	JsonbValue	null = {.type = jbvNull};
+
+	return value == NULL && place->path[0] ? esync_json_from_value(&null) : value;
+}
+
+/* Does a row tell that value already? */
+static bool
+is_shown(const EsyncConflict *conflict, const Jsonb *value)
+{
+	JsonbValue	a;
+	JsonbValue	b;
+
+	if (conflict->shown_value == NULL || value == NULL)
+		return conflict->shown_value == value;
+	esync_json_root(conflict->shown_value, &a);
+	esync_json_root(value, &b);
+	return esync_json_equal(&a, &b, false);
+}
+
+/*
+ * A row about what an event set unseen tells the value that is shown now, which
+ * is none of its contenders'; what was refused waits beside that event.
+ */
+static void
+set_drifted(EsyncSide *side, const EsyncTracked *t, OpenRow *row, const EsyncEvent *event)
+{
+	EsyncConflict *conflict = esync_ledger_read(row->values, row->nulls);
+	EsyncPlace	place = esync_ledger_place(t, conflict->field, conflict->opened_event);
+	Jsonb	   *value = place.row ? NULL : value_at(t, event, conflict, &place);
+	EsyncContender c = esync_merge_contender(event);
+	EsyncClash	clash = {.showing = &c};
+
+	if (is_shown(conflict, value))
+		return;
+	c.value = value;
+	if (is_refusal(row))
+	{
+		set_showing(side, row, event, &clash);
+		return;
+	}
+	row->nulls[COL_SHOWN_EVENT - 1] = true;
+	set_pointer(row, COL_SHOWN_VALUE, value);
+	write_row(side, row);
+}
+
+/* Brings the ledger up to date with a Baseline about to be written: see esync.h. */
+void
+esync_ledger_drift(EsyncTracked *t, const EsyncEvent *event, bool turned)
+{
+	EsyncSide	side;
+	ListCell   *lc;
+
+	esync_side_open(&side, "conflict", RowExclusiveLock);
+	foreach(lc, open_rows(&side, t->table_id, event->aggregate_id))
+	{
+		text	   *name;
+		EsyncPlace	place = place_of(t, lfirst(lc), &name);
+
+		if (place.row ? turned : event->payload != NULL && sets_place(t, event, &place))
+			set_drifted(&side, t, lfirst(lc), event);
+	}
+	esync_side_close(&side);
 }

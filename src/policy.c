@@ -10,7 +10,13 @@
  * A decision is later than all that it decides about, so an edit that comes
  * after it and had not seen it may stand against the decision.  For
  * last_write_wins that decision is as late as the edit that it confirmed: meta
- * names it, and so the latest edit shows in whichever order they come.
+ * names it, and so the latest edit shows in whichever order they come.  It takes
+ * the time at which that one was saved, so that who edits on top of the decision
+ * is no later than without it.
+ *
+ * What a constraint refused of the disputed event is dropped by server_wins
+ * alone; the others want it, and cannot have it, so that waits for a person, or
+ * for an edit by which the policy drops it (overrule).
  *
  * What is decided is found out while the events are at hand (choose), and
  * written when the event has its number (decide).
@@ -22,7 +28,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/resowner.h"
 
 #include "merge.h"
 #include "paths.h"
@@ -112,20 +117,15 @@ event_of(const EsyncEvents *events, int64 event_id)
 	return NULL;
 }
 
-/*
- * Is a conflict that was decided about a field, or about a place in it or
- * around it?  Both NULL: about the row as a whole.
- */
+/* Is a conflict that was decided about a field, or about a place in it or around it? */
 static bool
 is_about(const JsonbContainer *confirmation, const char *field)
 {
 	JsonbValue	v;
 	int			len;
 
-	if (!esync_json_member(confirmation, "field", 5, &v))
+	if (!esync_json_member(confirmation, "field", 5, &v) || v.type != jbvString)
 		return false;
-	if (field == NULL || v.type != jbvString)
-		return field == NULL && v.type == jbvNull;
 	len = Min(v.val.string.len, (int) strlen(field));
 	if (memcmp(v.val.string.val, field, len) != 0)
 		return false;
@@ -177,26 +177,77 @@ confirmed_by(const EsyncEvents *events, const EsyncEvent *e, const char *field)
 	return latest;
 }
 
+/* Does an event want the row deleted? */
+static bool
+deletes(const EsyncEvent *e)
+{
+	return esync_merge_contender(e).type == ESYNC_DELETED;
+}
+
 /*
- * The latest edit before a decision that wants the row as the decision does,
- * deleted or not: whether the row lives is said by all edits, of any field.
+ * Does an event count for nothing in whether the row lives: was it undone, or is
+ * it an undo, and says nothing of that, or what was undone as well?
+ */
+static bool
+is_mute(const EsyncEvents *events, const EsyncEvent *e)
+{
+	if (e->flags & ESYNC_FLAG_WITHDRAWN)
+		return true;
+	return esync_event_undoes(e) != 0 &&
+		(esync_event_life(e) == 0 ||
+		 esync_withdraw_is_void(events, esync_withdraw_origin(e, "", 0), 0));
+}
+
+/*
+ * Had the author of an edit seen the row deleted?  Then the edit lies under that
+ * delete, and does not say that the row lives.
+ */
+static bool
+lies_under_delete(const EsyncEvents *events, const EsyncEvent *e)
+{
+	EsyncContender me = esync_merge_contender(e);
+	const EsyncEvent *latest = NULL;
+
+	for (int i = 0; i < events->n; i++)
+	{
+		const EsyncEvent *x = &events->e[i];
+		EsyncContender other = esync_merge_contender(x);
+		EsyncStamp	a = esync_event_stamp(x);
+		EsyncStamp	b;
+
+		if ((other.type != ESYNC_DELETED && other.type != ESYNC_CREATED &&
+			 other.type != ESYNC_RESTORED) || is_mute(events, x) || !esync_merge_seen(&me, &other))
+			continue;
+		if (latest)
+			b = esync_event_stamp(latest);
+		if (latest == NULL || esync_stamp_cmp(&a, &b) > 0)
+			latest = x;
+	}
+	return latest != NULL && deletes(latest);
+}
+
+/*
+ * The latest edit that says whether the row lives, which all do, of any field,
+ * but those that lie under a delete, and undos, which stand in for others;
+ * NULL: none.  What last_write_wins decided before is not asked, so that it does
+ * not depend on the order of arrival.
  */
 static const EsyncEvent *
-latest_of_side(const EsyncEvents *events, const EsyncEvent *decision)
+latest_vote(const EsyncEvents *events)
 {
-	bool		deleted = esync_merge_contender(decision).type == ESYNC_DELETED;
 	const EsyncEvent *latest = NULL;
 	JsonbValue	list;
 
-	for (int i = 0; i < events->n && events->e[i].version < decision->version; i++)
+	for (int i = 0; i < events->n; i++)
 	{
 		const EsyncEvent *e = &events->e[i];
+		EsyncEventType type = esync_merge_contender(e).type;
 		EsyncStamp	a = esync_event_stamp(e);
 		EsyncStamp	b;
 
 		if (e->type == ESYNC_BASELINE || has_confirmed(e, &list) ||
-			(esync_merge_contender(e).type == ESYNC_DELETED) != deleted ||
-			(e->flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_MOVED)))
+			(e->flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_MOVED)) || is_mute(events, e) ||
+			((type == ESYNC_UPDATED || type == ESYNC_RESOLVED) && lies_under_delete(events, e)))
 			continue;
 		if (latest)
 			b = esync_event_stamp(latest);
@@ -215,7 +266,7 @@ spoken_for(const Choice *ch, int64 event_id, const char *field)
 	JsonbValue	list;
 
 	if (e && has_confirmed(e, &list))
-		other = field ? confirmed_by(ch->whole, e, field) : latest_of_side(ch->whole, e);
+		other = confirmed_by(ch->whole, e, field);
 	return other ? other : e;
 }
 
@@ -245,20 +296,28 @@ latest_of(const Choice *ch, const EsyncClash *clash, int64 *confirmed)
 
 /* --------------------------------------------------------- what is decided */
 
-/* The row is set to live, or to be deleted. */
-static void
-decide_row(Choice *ch, EsyncClash *clash, const EsyncContender *winner)
+/* The row is set to live, or to be deleted; false: nobody knows which. */
+static bool
+decide_row(Choice *ch, EsyncClash *clash)
 {
-	const EsyncMerge *m = ch->m;
+	const EsyncEvent *vote;
 
-	if (winner)
-		ch->life = winner->type == ESYNC_DELETED ? -1 : 1;
-	else
+	if (ch->policy == CLIENT_WINS)
+		ch->life = mine_in(clash)->type == ESYNC_DELETED ? -1 : 1;
+	else if (ch->policy == SERVER_WINS)
 	{
-		EsyncFold  *fold = esync_merge_fold(ch->m, m->events->n);
+		EsyncFold  *fold = esync_merge_fold(ch->m, ch->m->events->n);
 
 		ch->life = esync_fold_has_row(fold) && !fold->deleted ? 1 : -1;
 	}
+	else if ((vote = latest_vote(ch->whole)) == NULL)
+		return false;
+	else
+	{
+		ch->life = deletes(vote) ? -1 : 1;
+		clash->confirmed = vote->event_id;
+	}
+	return true;
 }
 
 /* Adds one operation on a place inside of a column; value NULL: nothing is there. */
@@ -355,33 +414,89 @@ decide_field(Choice *ch, const EsyncClash *clash, const EsyncContender *winner)
 	return value;
 }
 
-/* The ledger and the answer tell of the contender that was decided for, if of any. */
-static void
-mark_winner(EsyncClash *clash, EsyncContender *winner, Jsonb *value)
+/* Does a contender want what was decided: the value, or, where there is no field, the row's life? */
+static bool
+wants(const Choice *ch, const EsyncClash *clash, const EsyncContender *c, const Jsonb *value)
 {
-	const EsyncContender *mine = mine_in(clash);
+	JsonbValue	a;
+	JsonbValue	b;
 
-	clash->merged_value = clash->shown_value;
+	if (clash->field == NULL)
+		return (c->type == ESYNC_DELETED) == (ch->life < 0);
+	if (c->value == NULL || value == NULL)
+		return false;
+	esync_json_root(c->value, &a);
+	esync_json_root(value, &b);
+	return esync_json_equal(&a, &b, false);
+}
+
+/*
+ * The contender that the row showed before the event at hand, by what was
+ * decided: of several that want the same the latest.  NULL: none wants it.
+ */
+static EsyncContender *
+shown_before(const Choice *ch, EsyncClash *clash, const Jsonb *value)
+{
+	EsyncContender *latest = NULL;
+	EsyncStamp	best = {0};
+
 	for (int i = 0; i < clash->ncontenders; i++)
 	{
 		EsyncContender *c = &clash->contenders[i];
-		JsonbValue	a;
-		JsonbValue	b;
+		const EsyncEvent *e = event_of(ch->m->events, c->event_id);
+		EsyncStamp	stamp = {0};
 
-		if (c->shown)
-			clash->merged = i + 1;
-		c->shown = false;
-		if (winner || c == mine || c->value == NULL || value == NULL)
+		if (c == mine_in(clash) || !wants(ch, clash, c, value))
 			continue;
-		esync_json_root(c->value, &a);
-		esync_json_root(value, &b);
-		if (esync_json_equal(&a, &b, false))
-			winner = c;
+		if (e)
+			stamp = esync_event_stamp(e);
+		if (latest && (e == NULL || esync_stamp_cmp(&stamp, &best) <= 0))
+			continue;
+		best = stamp;
+		latest = c;
+	}
+	return latest;
+}
+
+/* The ledger and the answer tell of the contender that was decided for, if of any. */
+static void
+mark_winner(const Choice *ch, EsyncClash *clash, EsyncContender *winner, Jsonb *value)
+{
+	if (winner == NULL)
+		winner = shown_before(ch, clash, value);
+	clash->merged_value = clash->shown_value;
+	for (int i = 0; i < clash->ncontenders; i++)
+	{
+		if (clash->contenders[i].shown)
+			clash->merged = i + 1;
+		clash->contenders[i].shown = false;
 	}
 	if (winner)
 		winner->shown = true;
 	if (clash->field)
 		clash->shown_value = value;
+}
+
+/* Under last_write_wins: when the latest edit was saved that is confirmed. */
+static TimestampTz
+confirmed_submit(const Choice *ch)
+{
+	TimestampTz latest = 0;
+	bool		any = false;
+	ListCell   *lc;
+
+	foreach(lc, ch->m->intent->clashes)
+	{
+		const EsyncClash *clash = lfirst(lc);
+		const EsyncEvent *e = ch->whole && clash->decided ?
+			event_of(ch->whole, clash->confirmed) : NULL;
+
+		if (e == NULL)
+			continue;
+		latest = any ? Max(latest, e->submit) : e->submit;
+		any = true;
+	}
+	return latest;
 }
 
 /* One conflict is decided. */
@@ -393,15 +508,15 @@ decide_clash(Choice *ch, EsyncClash *clash)
 
 	if (ch->policy == CLIENT_WINS)
 		winner = mine_in(clash);
-	else if (ch->policy == LAST_WRITE_WINS &&
+	else if (ch->policy == LAST_WRITE_WINS && clash->field &&
 			 (winner = latest_of(ch, clash, &clash->confirmed)) == NULL)
 		return;
 	if (clash->field == NULL)
 	{
-		decide_row(ch, clash, winner);
-		for (int i = 0; i < clash->ncontenders && winner == NULL; i++)
-			if (&clash->contenders[i] != mine_in(clash) &&
-				(clash->contenders[i].type == ESYNC_DELETED) == (ch->life < 0))
+		if (!decide_row(ch, clash))
+			return;
+		for (int i = 0; i < clash->ncontenders; i++)
+			if (clash->contenders[i].event_id == clash->confirmed)
 				winner = &clash->contenders[i];
 	}
 	else if (clash->column > 0)
@@ -409,7 +524,7 @@ decide_clash(Choice *ch, EsyncClash *clash)
 	else if ((value = decide_field(ch, clash, winner)) == NULL)
 		return;
 	clash->decided = true;
-	mark_winner(clash, winner, value);
+	mark_winner(ch, clash, winner, value);
 }
 
 /*
@@ -427,26 +542,6 @@ merged_row(EsyncMerge *m, const EsyncEvents *whole)
 			esync_fold_add(fold, &whole->e[i], i);
 	fold->gone = false;
 	return esync_fold_state(fold, true);
-}
-
-/* A list of operations as an array. */
-static Jsonb *
-array_of(const List *documents)
-{
-	EsyncJson	json;
-	ListCell   *lc;
-
-	esync_json_init(&json, 256);
-	esync_json_open_array(&json, list_length(documents));
-	foreach(lc, documents)
-	{
-		JsonbValue	v;
-
-		esync_json_root(lfirst(lc), &v);
-		esync_json_value(&json, &v);
-	}
-	esync_json_close(&json);
-	return esync_json_finish(&json);
 }
 
 /*
@@ -479,7 +574,8 @@ esync_policy_choose(EsyncMerge *m)
 	{
 		EsyncClash *clash = lfirst(lc);
 
-		if (mine_in(clash) != NULL && strcmp(clash->kind, "constraint") != 0)
+		if (mine_in(clash) != NULL &&
+			(strcmp(clash->kind, "constraint") != 0 || ch.policy == SERVER_WINS))
 			decide_clash(&ch, clash);
 		any |= clash->decided;
 	}
@@ -487,10 +583,59 @@ esync_policy_choose(EsyncMerge *m)
 		return;
 	decision = palloc0(sizeof(EsyncRuling));
 	decision->policy = ch.policy;
+	decision->submit = confirmed_submit(&ch);
 	decision->set = ch.nset ? esync_json_object(ch.nset, ch.set) : NULL;
-	decision->ops = ch.ops ? array_of(ch.ops) : NULL;
+	decision->ops = ch.ops ? esync_json_array(ch.ops) : NULL;
 	decision->life = ch.life;
 	m->intent->decision = decision;
+}
+
+/*
+ * Does the policy drop what a constraint refused of one event when another one sets
+ * the field, which came after it?  Under last_write_wins it must be the later one.
+ */
+bool
+esync_policy_drops(const EsyncTracked *t, const EsyncEvent *refused, const EsyncEvent *by)
+{
+	const char *policy = deciding_policy(t);
+	EsyncStamp	a = esync_event_stamp(refused);
+	EsyncStamp	b = esync_event_stamp(by);
+
+	return policy != NULL && (policy != LAST_WRITE_WINS || esync_stamp_cmp(&a, &b) < 0);
+}
+
+/*
+ * Was something refused, in what a clash is about, of an edit that the author at
+ * hand had not seen, and that the policy does not drop?
+ */
+static bool
+is_kept(const EsyncMerge *m, const EsyncClash *clash)
+{
+	for (int i = m->nseen; i < m->events->n; i++)
+		if (esync_refusal_unseen(m, i, clash->field) &&
+			!esync_policy_drops(m->t, &m->events->e[i], &m->intent->event))
+			return true;
+	return false;
+}
+
+/*
+ * Marks where the event at hand ends what waits since a constraint refused it,
+ * though its author had not seen that: the policy would drop it now.
+ */
+void
+esync_policy_overrule(EsyncMerge *m)
+{
+	ListCell   *lc;
+
+	if (deciding_policy(m->t) == NULL || m->edit->verb == ESYNC_VERB_RESOLVE)
+		return;
+	foreach(lc, m->intent->clashes)
+	{
+		EsyncClash *clash = lfirst(lc);
+
+		if (clash->field && strcmp(clash->kind ? clash->kind : "", "constraint") != 0)
+			clash->overrules = !is_kept(m, clash);
+	}
 }
 
 /* ---------------------------------------------------------------- written */
@@ -499,17 +644,11 @@ esync_policy_choose(EsyncMerge *m)
 static Jsonb *
 confirmation(const EsyncIntent *in, const EsyncClash *clash)
 {
-	EsyncMember members[2] = {{.key = "field", .keylen = 5}, {.key = "event_id", .keylen = 8}};
+	EsyncMember members[2];
 
-	members[0].value.type = jbvNull;
-	if (clash->field)
-	{
-		members[0].value.type = jbvString;
-		members[0].value.val.string.val = clash->field;
-		members[0].value.val.string.len = strlen(clash->field);
-	}
-	esync_meta_int(clash->confirmed == ESYNC_AT_HAND ? in->event.event_id : clash->confirmed,
-				   &members[1].value);
+	members[0] = esync_json_pair("field", esync_value_string(clash->field));
+	members[1] = esync_json_pair("event_id", esync_value_int64(clash->confirmed == ESYNC_AT_HAND ?
+															   in->event.event_id : clash->confirmed));
 	return esync_json_object(2, members);
 }
 
@@ -531,19 +670,14 @@ decision_meta(const EsyncIntent *in)
 
 		if (!clash->decided)
 			continue;
-		esync_meta_int(clash->conflict_id, &id);
+		id = esync_value_int64(clash->conflict_id);
 		resolves = lappend(resolves, esync_json_from_value(&id));
 		if (clash->confirmed != 0)
 			confirms = lappend(confirms, confirmation(in, clash));
 	}
-	for (int i = 0; i < 2; i++)
-	{
-		extras[i].value.type = jbvString;
-		extras[i].value.val.string.val = (char *) policy;
-		extras[i].value.val.string.len = strlen(policy);
-	}
-	esync_json_root(array_of(resolves), &extras[2].value);
-	esync_json_root(array_of(confirms), &extras[3].value);
+	extras[0].value = extras[1].value = esync_value_string(policy);
+	extras[2].value = esync_value_document(esync_json_array(resolves));
+	extras[3].value = esync_value_document(esync_json_array(confirms));
 	return esync_meta_with(NULL, extras, policy == LAST_WRITE_WINS ? 4 : 3);
 }
 
@@ -562,43 +696,40 @@ write_decision(EsyncTracked *t, EsyncIntent *in)
 	edit.set = in->decision->set;
 	edit.ops = in->decision->ops;
 	edit.life = in->decision->life;
+	edit.has_submit = in->decision->submit != 0;
+	edit.submit = edit.submit_raw = in->decision->submit;
 	edit.strategy = in->decision->policy;
 	edit.meta = decision_meta(in);
 	esync_apply(t, in->aggregate_id, key, &edit, &outcome);
 	return outcome.code == NULL;
 }
 
+/* a decision that may be refused */
+typedef struct Attempt
+{
+	EsyncTracked *t;
+	EsyncIntent *in;
+	bool		written;
+} Attempt;
+
+static void
+write_attempt(void *arg)
+{
+	Attempt    *a = arg;
+
+	a->written = write_decision(a->t, a->in);
+}
+
 /* The same in a subtransaction: what refuses the decision undoes it alone. */
 static bool
 try_decision(EsyncTracked *t, EsyncIntent *in)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool written = false;
+	Attempt		attempt = {.t = t, .in = in};
+	ErrorData  *error = esync_guard(write_attempt, &attempt);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		written = write_decision(t, in);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (esync_error_is_fatal(error))
-			ReThrowError(error);
-		written = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	return written;
+	if (error && esync_error_is_fatal(error))
+		ReThrowError(error);
+	return error == NULL && attempt.written;
 }
 
 /* The conflicts stay open, and the ledger tells what the merge shows. */

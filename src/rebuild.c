@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -96,39 +97,143 @@ record_row(EsyncTracked *t, text *aggregate_id, Datum *key)
 	return head_of(t, aggregate_id) > before;
 }
 
+/* what is put right */
+typedef struct Rebuild
+{
+	Oid			relid;
+	bool		stream;			/* which is right; else the table */
+	MemoryContext cxt;			/* of one row at a time */
+	int64		count;			/* rows put right */
+} Rebuild;
+
+/* Puts one row right. */
+static void
+rebuild_row(Rebuild *r, text *aggregate_id)
+{
+	MemoryContext old = MemoryContextSwitchTo(r->cxt);
+	EsyncTracked *t = esync_tracked_need(r->relid);
+	Datum	   *key = palloc(t->nkeys * sizeof(Datum));
+
+	CHECK_FOR_INTERRUPTS();
+	if (esync_key_values(t, aggregate_id, key) &&
+		(r->stream ? esync_apply_rebuild(t, aggregate_id, key) : record_row(t, aggregate_id, key)))
+		r->count++;
+	CommandCounterIncrement();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(r->cxt);
+}
+
+/* some rows to be tried */
+typedef struct Attempt
+{
+	Rebuild    *r;
+	const List *ids;
+} Attempt;
+
+static void
+rebuild_attempt(void *arg)
+{
+	Attempt    *a = arg;
+	ListCell   *lc;
+
+	foreach(lc, a->ids)
+		rebuild_row(a->r, lfirst(lc));
+}
+
+/*
+ * Puts rows right in a subtransaction, all or none.  Gives back the error of a
+ * constraint that refused, in the current context; raises any other.
+ */
+static ErrorData *
+try_rows(Rebuild *r, const List *ids)
+{
+	Attempt		attempt = {r, ids};
+	int64		before = r->count;
+	ErrorData  *error = esync_guard(rebuild_attempt, &attempt);
+
+	if (error)
+		r->count = before;
+	if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		ReThrowError(error);
+	return error;
+}
+
+/* The error of rows of which none can go first: that of the first, with all of them named. */
+static void
+raise_refused(const Rebuild *r, const List *ids, ErrorData *error)
+{
+	StringInfoData names;
+	int			n = 0;
+	ListCell   *lc;
+
+	initStringInfo(&names);
+	foreach(lc, ids)
+	{
+		if (++n > 10)
+			break;
+		appendStringInfo(&names, "%s\"%s\"", n > 1 ? ", " : "", text_to_cstring(lfirst(lc)));
+	}
+	if (list_length(ids) > 10)
+		appendStringInfo(&names, " and %d more", list_length(ids) - 10);
+	error->context = psprintf("rebuilding table \"%s\", rows %s",
+							  esync_tracked_need(r->relid)->table_name, names.data);
+	if (error->hint == NULL)
+		error->hint = pstrdup("Nothing was put right. Mend what the constraint stands on first; where rows wait for each other,"
+							  " it must be deferrable, and deferred by SET CONSTRAINTS; or let the table be right: source => 'table'.");
+	ReThrowError(error);
+}
+
+/*
+ * Puts rows right where constraints refuse some as long as others are not:
+ * rows that point to others of the table, values that wait to be free.  Goes
+ * over those that are left until none moves.
+ */
+static void
+rebuild_in_turn(Rebuild *r, List *ids)
+{
+	while (ids != NIL)
+	{
+		List	   *refused = NIL;
+		ErrorData  *first = NULL;
+		ListCell   *lc;
+
+		foreach(lc, ids)
+		{
+			ErrorData  *error = try_rows(r, list_make1(lfirst(lc)));
+
+			if (error == NULL)
+				continue;
+			refused = lappend(refused, lfirst(lc));
+			if (first == NULL)
+				first = error;
+			else
+				FreeErrorData(error);
+		}
+		if (list_length(refused) == list_length(ids))
+			raise_refused(r, refused, first);
+		ids = refused;
+	}
+}
+
 /* esync_rebuild(tbl regclass, key text, source text) */
 Datum
 esync_rebuild(PG_FUNCTION_ARGS)
 {
-	MemoryContext work;
-	bool		stream;
-	int64		count = 0;
+	Rebuild		r = {0};
 	List	   *ids;
-	ListCell   *lc;
 
 	PreventCommandIfReadOnly("esync_rebuild()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("table must not be null")));
-	esync_rights_owner(PG_GETARG_OID(0));
-	stream = stream_is_right(fcinfo);
-	esync_tracked_check(esync_tracked_need(PG_GETARG_OID(0)));
+	r.relid = PG_GETARG_OID(0);
+	esync_rights_owner(r.relid);
+	r.stream = stream_is_right(fcinfo);
+	esync_tracked_check(esync_tracked_need(r.relid));
 	ids = differing(fcinfo);
-	work = AllocSetContextCreate(CurrentMemoryContext, "esync rebuild", ALLOCSET_DEFAULT_SIZES);
-	foreach(lc, ids)
-	{
-		EsyncTracked *t = esync_tracked_need(PG_GETARG_OID(0));
-		MemoryContext old = MemoryContextSwitchTo(work);
-		Datum	   *key = palloc(t->nkeys * sizeof(Datum));
-
-		CHECK_FOR_INTERRUPTS();
-		if (esync_key_values(t, lfirst(lc), key) &&
-			(stream ? esync_apply_rebuild(t, lfirst(lc), key) : record_row(t, lfirst(lc), key)))
-			count++;
-		CommandCounterIncrement();
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(work);
-	}
-	PG_RETURN_INT64(count);
+	r.cxt = AllocSetContextCreate(CurrentMemoryContext, "esync rebuild", ALLOCSET_DEFAULT_SIZES);
+	if (try_rows(&r, ids) != NULL)
+		rebuild_in_turn(&r, ids);
+	PG_RETURN_INT64(r.count);
 }

@@ -254,6 +254,34 @@ esync_record_meet(EsyncCapture *c, EsyncRow *row)
 		check_drift(c, row);
 }
 
+/*
+ * The row of the aggregate at hand is to be shown again to whoever follows the
+ * changes; NULL: that it is gone.  Says nothing of its own: no field is stamped,
+ * and the place of later edits is what it was.
+ */
+void
+esync_record_touch(EsyncCapture *c, const EsyncRow *row)
+{
+	EsyncEvent	e;
+	EsyncExtra	touch = {"touch", {.type = jbvBool, .val.boolean = true}};
+
+	esync_event_begin_baseline(c, &e);
+	e.effective = e.effective_high = c->head.effective_high;
+	e.patch = esync_event_no_patch();
+	e.meta = esync_meta_with(NULL, &touch, 1);
+	if (row)
+	{
+		esync_event_set_row(&e, row);
+		e.payload = esync_event_payload_of(c, &e, row);
+		e.tenant = esync_event_tenant(c->t, row);
+	}
+	else
+		e.flags |= ESYNC_FLAG_NO_ROW;
+	if (row == NULL || esync_event_tombstoned(c->t, row))
+		e.flags |= ESYNC_FLAG_DELETED;
+	esync_event_put(c, &e);
+}
+
 /* The row of the aggregate at hand is gone, and nobody told. */
 void
 esync_record_missing(EsyncCapture *c)

@@ -143,7 +143,7 @@ add_until_payload(EsyncEvent *event, int index, void *arg)
 	}
 	ground.type = ESYNC_BASELINE;
 	ground.effective = DT_NOBEGIN;
-	ground.flags &= ~ESYNC_FLAG_DRIFT;
+	ground.flags &= ~(ESYNC_FLAG_DRIFT | ESYNC_FLAG_NO_ROW);
 	ground.meta = NULL;
 	ground.patch = empty_patch();
 	esync_fold_add(&s->fold, &ground, index);

@@ -13,8 +13,6 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "resolve.h"
@@ -23,74 +21,6 @@
 #define BULK	100
 
 /* ------------------------------------------------------------------- answers */
-
-static void
-add_value(EsyncMember *members, int *n, const char *key, JsonbValue value)
-{
-	members[*n].key = key;
-	members[*n].keylen = strlen(key);
-	members[(*n)++].value = value;
-}
-
-static JsonbValue
-json_number(int64 number)
-{
-	JsonbValue	v = {.type = jbvNumeric};
-
-	v.val.numeric = int64_to_numeric(number);
-	return v;
-}
-
-static JsonbValue
-json_text(const text *string)
-{
-	JsonbValue	v = {.type = jbvNull};
-
-	if (string == NULL)
-		return v;
-	v.type = jbvString;
-	v.val.string.val = VARDATA_ANY(string);
-	v.val.string.len = VARSIZE_ANY_EXHDR(string);
-	return v;
-}
-
-static JsonbValue
-json_bool(bool value)
-{
-	JsonbValue	v = {.type = jbvBool};
-
-	v.val.boolean = value;
-	return v;
-}
-
-static JsonbValue
-json_document(const Jsonb *document)
-{
-	JsonbValue	v = {.type = jbvNull};
-
-	if (document != NULL)
-		esync_json_root(document, &v);
-	return v;
-}
-
-/* A list of documents as an array. */
-static JsonbValue
-json_array(List *documents)
-{
-	EsyncJson	json;
-	ListCell   *lc;
-
-	esync_json_init(&json, 256);
-	esync_json_open_array(&json, list_length(documents));
-	foreach(lc, documents)
-	{
-		JsonbValue	v = json_document(lfirst(lc));
-
-		esync_json_value(&json, &v);
-	}
-	esync_json_close(&json);
-	return json_document(esync_json_finish(&json));
-}
 
 /* The numbers of conflicts as an array. */
 static JsonbValue
@@ -101,11 +31,11 @@ json_ids(List *conflicts)
 
 	foreach(lc, conflicts)
 	{
-		JsonbValue	v = json_number(((EsyncConflict *) lfirst(lc))->conflict_id);
+		JsonbValue	v = esync_value_int64(((EsyncConflict *) lfirst(lc))->conflict_id);
 
 		ids = lappend(ids, esync_json_from_value(&v));
 	}
-	return json_array(ids);
+	return esync_value_document(esync_json_array(ids));
 }
 
 /* May the caller know of a conflict of a row that it sees? */
@@ -126,14 +56,14 @@ conflict_object(const EsyncDecision *d, const EsyncConflict *c)
 	EsyncMember members[6];
 	int			n = 0;
 
-	add_value(members, &n, "conflict_id", json_number(c->conflict_id));
-	add_value(members, &n, "field", json_text(name ? cstring_to_text(name) : NULL));
-	add_value(members, &n, "kind", json_text(c->kind));
+	members[n++] = esync_json_pair("conflict_id", esync_value_int64(c->conflict_id));
+	members[n++] = esync_json_pair("field", esync_value_string(name));
+	members[n++] = esync_json_pair("kind", esync_value_text(c->kind));
 	if (!c->open)
 	{
-		add_value(members, &n, "status", json_text(cstring_to_text("closed")));
-		add_value(members, &n, "resolution", json_text(c->resolution));
-		add_value(members, &n, "resolved_by", json_text(c->resolved_by));
+		members[n++] = esync_json_pair("status", esync_value_string("closed"));
+		members[n++] = esync_json_pair("resolution", esync_value_text(c->resolution));
+		members[n++] = esync_json_pair("resolved_by", esync_value_text(c->resolved_by));
 	}
 	return esync_json_object(n, members);
 }
@@ -150,7 +80,7 @@ json_conflicts(const EsyncDecision *d, List *open, const EsyncConflict *closed)
 	foreach(lc, open)
 		if (is_readable(d, lfirst(lc)))
 			documents = lappend(documents, conflict_object(d, lfirst(lc)));
-	return json_array(documents);
+	return esync_value_document(esync_json_array(documents));
 }
 
 /*
@@ -166,11 +96,12 @@ raise_stale(EsyncDecision *d, const EsyncConflict *closed, char *message)
 	Jsonb	   *row = esync_decision_row(d);
 	Jsonb	   *state;
 
-	add_value(members, &n, "version", json_number(head ? head->version : 1));
-	add_value(members, &n, "deleted",
-			  json_bool(head ? (head->flags & ESYNC_FLAG_DELETED) != 0 : row == NULL));
-	add_value(members, &n, "row", json_document(row));
-	add_value(members, &n, "conflicts", json_conflicts(d, d->open, closed));
+	members[n++] = esync_json_pair("version", esync_value_int64(head ? head->version : 1));
+	members[n++] = esync_json_pair("deleted",
+								   esync_value_bool(head ? (head->flags & ESYNC_FLAG_DELETED) != 0 :
+													row == NULL));
+	members[n++] = esync_json_pair("row", esync_value_document(row));
+	members[n++] = esync_json_pair("conflicts", json_conflicts(d, d->open, closed));
 	state = esync_json_object(n, members);
 	ereport(ERROR,
 			(errcode(ERRCODE_ESYNC_VERSION),
@@ -213,7 +144,7 @@ meta_of(EsyncDecision *d, Jsonb *meta)
 		if (esync_decide_covers(d, lfirst(lc)))
 			resolves = lappend(resolves, lfirst(lc));
 	extras[0].key = "strategy";
-	extras[0].value = json_text(cstring_to_text(d->strategy));
+	extras[0].value = esync_value_string(d->strategy);
 	extras[1].key = "resolves";
 	extras[1].value = json_ids(resolves);
 	return esync_meta_with(meta, extras, resolves ? 2 : 1);
@@ -244,11 +175,7 @@ edit_of(EsyncDecision *d)
 	edit.meta = meta_of(d, context->meta);
 	edit.set = esync_json_object(d->nset, d->set);
 	if (d->ops)
-	{
-		JsonbValue	ops = json_array(d->ops);
-
-		edit.ops = esync_json_from_value(&ops);
-	}
+		edit.ops = esync_json_array(d->ops);
 	edit.life = d->life;
 	edit.strategy = d->strategy;
 	return edit;
@@ -258,22 +185,15 @@ edit_of(EsyncDecision *d)
 static void
 raise_outcome(const EsyncOutcome *outcome)
 {
-	int			code = ERRCODE_INVALID_PARAMETER_VALUE;
-
 	if (strcmp(outcome->code, "not_found") == 0)
-		code = ERRCODE_NO_DATA_FOUND;
-	else if (strcmp(outcome->code, "unknown_column") == 0)
-		code = ERRCODE_UNDEFINED_COLUMN;
-	ereport(ERROR, (errcode(code), errmsg_internal("%s", outcome->message)));
-}
-
-/* What to do about a foreign key that stands in the way. */
-static char *
-foreign_key_hint(const EsyncDecision *d)
-{
-	if (d->life < 0)
-		return pstrdup("Delete the rows that point to it first, or let it live: {\"deleted\": false}.");
-	return pstrdup("Restore the row that it points to first, or decide on another value with esync_resolve_row.");
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg_internal("%s", outcome->message),
+				 errhint("esync_conflicts lists the rows that have conflicts, as aggregate_id.")));
+	ereport(ERROR,
+			(errcode(strcmp(outcome->code, "unknown_column") == 0 ? ERRCODE_UNDEFINED_COLUMN :
+					 ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg_internal("%s", outcome->message)));
 }
 
 static void
@@ -285,32 +205,14 @@ tell_row(void *arg)
 			   d->t->table_name);
 }
 
-/* Writes the edit; constraints that refuse it say what to do. */
+/* Writes the edit; errors tell of which row. */
 static void
 write_edit(EsyncDecision *d, const EsyncEdit *edit, EsyncOutcome *outcome)
 {
-	MemoryContext caller = CurrentMemoryContext;
 	ErrorContextCallback context = {error_context_stack, tell_row, d};
 
 	error_context_stack = &context;
-	PG_TRY();
-	{
-		esync_apply(d->t, d->aggregate_id, d->key, edit, outcome);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		if (geterrcode() != ERRCODE_FOREIGN_KEY_VIOLATION)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (error->hint == NULL)
-			error->hint = foreign_key_hint(d);
-		ReThrowError(error);
-	}
-	PG_END_TRY();
+	esync_decision_apply(d->t, d->aggregate_id, d->key, edit, outcome);
 	error_context_stack = context.previous;
 	if (outcome->code)
 		raise_outcome(outcome);
@@ -356,6 +258,37 @@ is_empty(const EsyncDecision *d)
 	return d->nset == 0 && d->ops == NIL && d->life == 0 && d->resolves == NIL;
 }
 
+/* The error of a decision about fields of a row that is gone, and why there must be one. */
+static void
+raise_gone(const EsyncDecision *d, const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("row \"%s\" of table \"%s\" is deleted", text_to_cstring(d->aggregate_id),
+					d->t->table_name),
+			 why ? errdetail_internal("%s", why) : 0,
+			 errhint("Give it back by the same decision of esync_resolve_row: {\"\": {\"value\": {\"deleted\": false}}}.")));
+}
+
+/*
+ * Raises where nothing would come of a family's decisions: of fields alone, none of
+ * them in conflict, while there is no row to show them.
+ */
+static void
+check_effect(const EsyncDecision *d)
+{
+	ListCell   *lf;
+	ListCell   *lc;
+
+	if (is_empty(d) || d->life != 0 || !esync_decision_gone(d))
+		return;
+	foreach(lf, *d->family)
+		foreach(lc, ((EsyncDecision *) lfirst(lf))->open)
+			if (esync_decide_covers(lfirst(lf), lfirst(lc)))
+				return;
+	raise_gone(d, NULL);
+}
+
 /*
  * Writes the decisions of a family; the conflicts that they closed.  What became
  * of `d` goes to outcome, and what is open of it then to open.
@@ -368,6 +301,10 @@ decide_family(EsyncDecision *d, EsyncOutcome *outcome, List **open)
 
 	foreach(lc, *d->family)
 		check_expected(lfirst(lc));
+	check_effect(d);
+	foreach(lc, *d->family)
+		if (esync_decision_blind(lfirst(lc)))
+			raise_gone(lfirst(lc), "What a constraint refused cannot be tried without a row.");
 	foreach(lc, *d->family)
 	{
 		EsyncDecision *one = lfirst(lc);
@@ -400,16 +337,16 @@ decide_and_tell(EsyncDecision *d)
 		outcome.version = head ? head->version : 1;
 		outcome.deleted = head && (head->flags & ESYNC_FLAG_DELETED);
 	}
-	add_value(members, &n, "event_id",
-			  outcome.event_id ? json_number(outcome.event_id) : value);
-	add_value(members, &n, "version", json_number(outcome.version));
+	members[n++] = esync_json_pair("event_id",
+								   outcome.event_id ? esync_value_int64(outcome.event_id) : value);
+	members[n++] = esync_json_pair("version", esync_value_int64(outcome.version));
 	if (outcome.event_id)
 		esync_json_time(outcome.effective, &value);
-	add_value(members, &n, "effective_timestamp", value);
-	add_value(members, &n, "deleted", json_bool(outcome.deleted));
-	add_value(members, &n, "row", json_document(row));
-	add_value(members, &n, "resolved", json_ids(closed));
-	add_value(members, &n, "conflicts", json_conflicts(d, open, NULL));
+	members[n++] = esync_json_pair("effective_timestamp", value);
+	members[n++] = esync_json_pair("deleted", esync_value_bool(outcome.deleted));
+	members[n++] = esync_json_pair("row", esync_value_document(row));
+	members[n++] = esync_json_pair("resolved", json_ids(closed));
+	members[n++] = esync_json_pair("conflicts", json_conflicts(d, open, NULL));
 	return esync_json_object(n, members);
 }
 
@@ -422,7 +359,8 @@ need(FunctionCallInfo fcinfo, int arg, const char *name)
 	if (PG_ARGISNULL(arg))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
+				 errmsg("%s must not be null", name),
+				 errhint("Only value, expected_version and field may be null.")));
 }
 
 /* Begins a decision on a table that is written. */
@@ -509,7 +447,10 @@ esync_resolve(PG_FUNCTION_ARGS)
 	PG_RETURN_JSONB_P(decide_and_tell(d.places ? &d : llast(*d.family)));
 }
 
-/* Decides all open conflicts of the row, under former keys too, and what went unseen. */
+/*
+ * Decides all open conflicts of the row that the caller may see, under former keys
+ * too, and what went unseen.
+ */
 static void
 decide_by_strategy(EsyncDecision *d, List *former)
 {
@@ -521,10 +462,12 @@ decide_by_strategy(EsyncDecision *d, List *former)
 		EsyncDecision *other = lfirst(lf);
 
 		foreach(lc, other->open)
-			esync_decide_conflict(other, lfirst(lc), NULL);
+			if (is_readable(other, lfirst(lc)))
+				esync_decide_conflict(other, lfirst(lc), NULL);
 	}
 	foreach(lc, d->open)
-		esync_decide_conflict(d, lfirst(lc), NULL);
+		if (is_readable(d, lfirst(lc)))
+			esync_decide_conflict(d, lfirst(lc), NULL);
 	if (strcmp(d->strategy, "event_sourced") == 0)
 		esync_decide_drift(d, esync_decision_row(d));
 }
@@ -592,7 +535,8 @@ esync_resolve_row(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("table \"%s\" has no row \"%s\" that you may change",
-						first.t->table_name, text_to_cstring(first.aggregate_id))));
+						first.t->table_name, text_to_cstring(first.aggregate_id)),
+				 errhint("esync_conflicts lists the rows that have conflicts, as aggregate_id.")));
 	d = esync_decision_named(&first);
 	former = esync_decision_former(d);
 	if (choices.type == jbvString)
@@ -645,41 +589,48 @@ row_cmp(const void *a, const void *b)
 	return result != 0 ? result : xlen - ylen;
 }
 
-/* Decides what is open in one row, in the field if one is named; how many are closed by it. */
-static int64
-resolve_one(const char *strategy, Oid relid, text *aggregate_id, const char *field)
-{
-	EsyncDecision d = {.strategy = strategy, .aggregate_id = aggregate_id};
-	EsyncOutcome outcome;
-	List	   *open;
-	ListCell   *lc;
-
-	take_table(&d, relid);
-	if (!esync_key_values(d.t, aggregate_id, d.key) || !esync_decision_seen(&d))
-		return 0;
-	(void) esync_decision_meet(&d, 0, false);
-	foreach(lc, d.open)
-	{
-		EsyncConflict *c = lfirst(lc);
-		EsyncPlace	place = esync_ledger_place(d.t, c->field, c->opened_event);
-
-		if (is_readable(&d, c) &&
-			(field == NULL ||
-			 esync_ledger_about(d.t, &place, esync_ledger_name(d.t, c, &place), field)))
-			esync_decide_conflict(&d, c, NULL);
-	}
-	return list_length(decide_family(&d, &outcome, &open));
-}
-
 /* what is done in bulk */
 typedef struct Bulk
 {
 	Oid			relid;
 	const char *strategy;
-	const char *field;
+	const char *field;			/* NULL: all */
+	bool		leave_refused;	/* conflicts with constraints are not decided */
 	text	  **ids;			/* of the rows */
 	MemoryContext cxt;			/* of one row at a time */
 } Bulk;
+
+/* Is a conflict of the row one of those that are to be decided? */
+static bool
+is_meant(const Bulk *b, const EsyncDecision *d, EsyncConflict *c)
+{
+	EsyncPlace	place = esync_ledger_place(d->t, c->field, c->opened_event);
+
+	if (!is_readable(d, c) ||
+		(b->leave_refused && strcmp(text_to_cstring(c->kind), "constraint") == 0))
+		return false;
+	return b->field == NULL ||
+		esync_ledger_about(d->t, &place, esync_ledger_name(d->t, c, &place), b->field);
+}
+
+/* Decides what is open in one row, in the field if one is named; how many are closed by it. */
+static int64
+resolve_one(const Bulk *b, text *aggregate_id)
+{
+	EsyncDecision d = {.strategy = b->strategy, .aggregate_id = aggregate_id};
+	EsyncOutcome outcome;
+	List	   *open;
+	ListCell   *lc;
+
+	take_table(&d, b->relid);
+	if (!esync_key_values(d.t, aggregate_id, d.key) || !esync_decision_seen(&d))
+		return 0;
+	(void) esync_decision_meet(&d, 0, false);
+	foreach(lc, d.open)
+		if (is_meant(b, &d, lfirst(lc)))
+			esync_decide_conflict(&d, lfirst(lc), NULL);
+	return list_length(decide_family(&d, &outcome, &open));
+}
 
 /* Decides some rows; how many conflicts were closed. */
 static int64
@@ -692,14 +643,14 @@ resolve_rows(const Bulk *b, int from, int to)
 		MemoryContext old = MemoryContextSwitchTo(b->cxt);
 
 		CHECK_FOR_INTERRUPTS();
-		closed += resolve_one(b->strategy, b->relid, b->ids[i], b->field);
+		closed += resolve_one(b, b->ids[i]);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(b->cxt);
 	}
 	return closed;
 }
 
-/* Tells which row was left as it is, and why. */
+/* Tells which row is left in conflict, and why. */
 static void
 tell_refused(const Bulk *b, int row, const ErrorData *error)
 {
@@ -710,42 +661,75 @@ tell_refused(const Bulk *b, int row, const ErrorData *error)
 			 errdetail_internal("%s", error->message)));
 }
 
+/* some rows to be tried */
+typedef struct Attempt
+{
+	const Bulk *b;
+	int			from;
+	int			to;
+	int64		closed;
+} Attempt;
+
+static void
+resolve_attempt(void *arg)
+{
+	Attempt    *a = arg;
+
+	a->closed = resolve_rows(a->b, a->from, a->to);
+}
+
 /*
- * The same in a subtransaction.  What a constraint refuses is found by trying
- * the rows one by one, and left in conflict.
+ * Is an error one of the row at hand, and not of all: a constraint, a trigger or a
+ * row policy refuses it, or it is gone?  Grants are missing on every row; whatever
+ * checks them says so in these words.
+ */
+static bool
+is_of_row(const ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		return error->message_id == NULL ||
+			strncmp(error->message_id, "permission denied", strlen("permission denied")) != 0;
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+		error->sqlerrcode == ERRCODE_RAISE_EXCEPTION ||
+		error->sqlerrcode == ERRCODE_NO_DATA_FOUND;
+}
+
+/*
+ * Decides some rows in a subtransaction, all or none.  Gives back the error of
+ * a row that refused, in the current context; raises any other.
+ */
+static ErrorData *
+attempt_rows(const Bulk *b, int from, int to, int64 *closed)
+{
+	Attempt		attempt = {.b = b, .from = from, .to = to};
+	ErrorData  *error = esync_guard(resolve_attempt, &attempt);
+
+	if (error && !is_of_row(error))
+		ReThrowError(error);
+	if (error == NULL)
+		*closed += attempt.closed;
+	return error;
+}
+
+/*
+ * Decides some rows.  What is refused is found by trying them one by one: such a
+ * row keeps its conflicts of kind constraint, or all of them.
  */
 static int64
 try_rows(const Bulk *b, int from, int to)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile int64 closed = 0;
-	ErrorData  *volatile error = NULL;
+	int64		closed = 0;
+	ErrorData  *error = attempt_rows(b, from, to, &closed);
+	Bulk		rest = *b;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		closed = resolve_rows(b, from, to);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
 	if (error == NULL)
 		return closed;
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
-		ReThrowError(error);
-	closed = 0;
 	if (to - from == 1)
+	{
+		rest.leave_refused = true;
+		(void) attempt_rows(&rest, from, to, &closed);
 		tell_refused(b, from, error);
+	}
 	for (int i = from; i < to && to - from > 1; i++)
 		closed += try_rows(b, i, i + 1);
 	return closed;
@@ -780,11 +764,13 @@ esync_resolve_all(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("esync_resolve_all()");
 	bulk.strategy = esync_decide_strategy(PG_GETARG_TEXT_PP(1), true);
 	take_table(&d, PG_GETARG_OID(0));
+	if (!PG_ARGISNULL(2) &&
+		(bulk.field = esync_ledger_field(d.t, NameStr(*PG_GETARG_NAME(2)))) == NULL)
+		esync_ledger_unknown(d.t, NameStr(*PG_GETARG_NAME(2)));
 	esync_ledger_each(d.t->table_id, NULL, ESYNC_LEDGER_OPEN, 0, GetActiveSnapshot(), note_row,
 					  &rows);
 	n = order_rows(&rows);
 	bulk.relid = PG_GETARG_OID(0);
-	bulk.field = PG_ARGISNULL(2) ? NULL : NameStr(*PG_GETARG_NAME(2));
 	bulk.ids = rows.ids;
 	bulk.cxt = AllocSetContextCreate(CurrentMemoryContext, "esync decision",
 									 ALLOCSET_DEFAULT_SIZES);

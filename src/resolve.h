@@ -37,6 +37,7 @@ typedef struct EsyncDecision
 
 /* decision.c */
 extern EsyncConflict *esync_decision_conflicts(EsyncDecision *d, int64 asked, List **open);
+extern void esync_decision_lock_gone(const EsyncTracked *t, const text *aggregate_id);
 extern const EsyncEvent *esync_decision_head(const EsyncDecision *d);
 extern EsyncConflict *esync_decision_meet(EsyncDecision *d, int64 asked, bool alone);
 extern EsyncDecision *esync_decision_follow(EsyncDecision *d, int64 version);
@@ -44,6 +45,10 @@ extern EsyncDecision *esync_decision_named(EsyncDecision *d);
 extern List *esync_decision_former(EsyncDecision *d);
 extern Jsonb *esync_decision_row(EsyncDecision *d);
 extern bool esync_decision_seen(EsyncDecision *d);
+extern bool esync_decision_gone(const EsyncDecision *d);
+extern bool esync_decision_blind(EsyncDecision *d);
+extern void esync_decision_apply(EsyncTracked *t, text *aggregate_id, Datum *key,
+								 const EsyncEdit *edit, EsyncOutcome *outcome);
 
 /* decide.c */
 extern const char *esync_decide_strategy(const text *name, bool bulk);

@@ -13,6 +13,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -40,9 +41,20 @@ esync_rights_owner(Oid relid)
 					   get_rel_name(relid));
 }
 
+/* May the caller name what is in the schema of the table, as a query would? */
+static bool
+may_use_schema(const EsyncTracked *t)
+{
+	Oid			schema = get_rel_namespace(t->root);
+
+	/* where the table is gone, asking for its own grants says so */
+	return !OidIsValid(schema) ||
+		object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+}
+
 /*
- * What the caller may read of a tracked table; false: not a single column.
- * The bitmap holds plain attribute numbers of the root.
+ * What the caller may read of a tracked table; false: not a single column, or
+ * not its schema.  The bitmap holds plain attribute numbers of the root.
  */
 bool
 esync_rights_try(EsyncTracked *t, EsyncRights *rights)
@@ -50,6 +62,8 @@ esync_rights_try(EsyncTracked *t, EsyncRights *rights)
 	Oid			user = GetUserId();
 
 	memset(rights, 0, sizeof(EsyncRights));
+	if (!may_use_schema(t))
+		return false;
 	if (pg_class_aclcheck(t->root, user, ACL_SELECT) == ACLCHECK_OK)
 		rights->all = rights->table_wide = true;
 	for (int i = 0; !rights->all && i < t->nfields && t->fields[i].attnum != 0; i++)
@@ -65,7 +79,12 @@ esync_rights_try(EsyncTracked *t, EsyncRights *rights)
 void
 esync_rights_read(EsyncTracked *t, EsyncRights *rights)
 {
-	if (!esync_rights_try(t, rights))
+	if (esync_rights_try(t, rights))
+		return;
+	if (!may_use_schema(t))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA,
+					   get_namespace_name(get_rel_namespace(t->root)));
+	else
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(t->root)),
 					   t->table_name);
 }
@@ -77,6 +96,16 @@ esync_rights_field(const EsyncRights *rights, const EsyncField *field)
 	if (rights->all)
 		return true;
 	return field->attnum != 0 && bms_is_member(field->attnum, rights->columns);
+}
+
+/* Raises unless the caller may update a column, by a grant on it or on the table. */
+void
+esync_rights_update(const EsyncTracked *t, const EsyncField *field)
+{
+	if (pg_class_aclcheck(t->root, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck(t->root, field->attnum, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
+		aclcheck_error_col(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(t->root)),
+						   t->table_name, field->name);
 }
 
 /*
@@ -369,8 +398,8 @@ esync_rights_filter(EsyncTracked *t, const EsyncRights *rights,
 }
 
 /* The owner of the extension, as which esync's own relations are changed. */
-static Oid
-extension_owner(void)
+Oid
+esync_rights_extension_owner(void)
 {
 	Oid			extension = get_extension_oid("esync", false);
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
@@ -421,7 +450,7 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 	}
 	appendStringInfoChar(&query, ')');
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(esync_rights_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 	level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -435,43 +464,6 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 	AtEOXact_GUC(true, level);
 	SetUserIdAndSecContext(user, context);
 	return result;
-}
-
-/*
- * The row to which an event belongs.  Asks as the owner of the extension: what
- * of it the caller may be told is the caller's business to find out.
- */
-bool
-esync_rights_find_event(int64 event_id, int32 *table_id, text **aggregate_id)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(event_id)};
-	Oid			user;
-	int			context;
-	bool		isnull;
-	bool		found;
-
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT table_id, aggregate_id FROM esync.event"
-							  " WHERE event_id OPERATOR(pg_catalog.=) $1",
-							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "reading esync.event failed");
-	found = SPI_processed > 0;
-	if (found)
-	{
-		*table_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-												&isnull));
-		MemoryContextSwitchTo(cxt);
-		*aggregate_id = DatumGetTextPCopy(SPI_getbinval(SPI_tuptable->vals[0],
-														SPI_tuptable->tupdesc, 2, &isnull));
-	}
-	SPI_finish();
-	SetUserIdAndSecContext(user, context);
-	return found;
 }
 
 /* The table that an administrative function was given; NULL is an error. */

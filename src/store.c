@@ -481,14 +481,17 @@ version_taken(const EsyncEvent *e)
 
 /*
  * Takes the next event_id; the caller holds the lock of the aggregate's row,
- * so that ids ascend with versions.  Names of columns that are new since the
- * last event are recorded as true from it on.
+ * so that ids ascend with versions.  The transaction has its own id first:
+ * cursor.c relies on it.  Names of columns that are new since the last event
+ * are recorded as true from it on.
  */
 int64
 esync_store_next_id(EsyncTracked *t)
 {
-	int64		id = nextval_internal(t->sequence, false);
+	int64		id;
 
+	(void) GetTopFullTransactionId();
+	id = nextval_internal(t->sequence, false);
 	if (t->unrecorded)
 		esync_lineage_record(t, id);
 	return id;

@@ -202,6 +202,18 @@ read_author(Reader *r, EsyncEvent *e)
 	}
 }
 
+/* The event in a slot, all of it; for leaf.c, which finds events by their order. */
+void
+esync_stream_event(TupleTableSlot *slot, EsyncEvent *event)
+{
+	Reader		r = {.slot = slot};
+
+	memset(event, 0, sizeof(EsyncEvent));
+	read_place(&r, event);
+	read_author(&r, event);
+	event->payload = read_payload(slot);
+}
+
 /* --------------------------------------------------------- gathering */
 
 /*
@@ -653,8 +665,8 @@ begins_aggregate(Reader *r, text *current)
 }
 
 /* The version after which the present life of one aggregate began. */
-static int64
-life_of(EsyncTracked *t, text *aggregate_id, Snapshot snapshot)
+int64
+esync_stream_life(EsyncTracked *t, text *aggregate_id, Snapshot snapshot)
 {
 	EsyncBounds bounds = {DT_NOEND, DT_NOEND, true};
 	Reader		r;
@@ -704,7 +716,7 @@ esync_stream_each(EsyncTracked *t, const EsyncBounds *bounds, Snapshot snapshot,
 			MemoryContextReset(cxt);
 			start_events(&r);
 			current = read_text(&r, ESYNC_ATTR_AGGREGATE_ID, &r.aggregate_id);
-			r.since = bounds && bounds->present_life ? life_of(t, current, snapshot) : 0;
+			r.since = bounds && bounds->present_life ? esync_stream_life(t, current, snapshot) : 0;
 		}
 		gather(&r);
 		MemoryContextSwitchTo(outer);

@@ -248,19 +248,6 @@ run_group(EsyncBatch *b, EsyncTx *tx)
 
 /* ------------------------------------------------------------------- errors */
 
-/* Is this an error of the server or of the transaction, not of an event? */
-bool
-esync_error_is_fatal(const ErrorData *error)
-{
-	static const char *const states[] = {"40", "57", "53", "58", "XX", "25", "55P03", "P0004"};
-	char	   *state = unpack_sql_state(error->sqlerrcode);
-
-	for (int i = 0; i < lengthof(states); i++)
-		if (strncmp(state, states[i], strlen(states[i])) == 0)
-			return true;
-	return error->elevel > ERROR;
-}
-
 /* Two transactions wrote one version of an aggregate, where there was no row to lock. */
 static bool
 is_version_race(const ErrorData *error)

@@ -1,33 +1,29 @@
 /*
  * suggest.c: what a field might well hold: esync_suggest.
  *
- * The values are those that the field's track has.  What speaks for each is
- * counted: authors, by the word that each said last, the other living rows of
- * the table that hold the value, and for numbers how near it lies to their
- * median.  Tracks are read as field_history reads them, and the table is asked
- * as the caller, so grants and row policies decide what is counted.
+ * The values are those that the field's track has, and those that a constraint
+ * refused and that still wait.  What speaks for each is counted: authors, by the
+ * word that each said last, the other living rows of the table that hold the
+ * value, and for numbers how near it lies to their median (others.c).  Tracks
+ * are read as field_history reads them.
+ *
+ * A field is whatever esync_conflicts calls one: a column, a group, whose values
+ * are objects of its columns, or a path inside of a jsonb column.
  */
 #include "postgres.h"
 
 #include <math.h>
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
-#include "utils/typcache.h"
 
-#include "conflict.h"
-
-/* rows that a cursor gives at a time */
-#define BATCH 1000
+#include "merge.h"
+#include "paths.h"
+#include "suggest.h"
 
 /* fewer numbers than these have no median worth a word */
 #define FEW 3
@@ -39,64 +35,205 @@
 typedef struct Said
 {
 	Jsonb	   *value;
-	int			bar;			/* index into the bars: their order is that of edits */
+	int			event;			/* index into the events */
+	const EsyncBar *bar;		/* NULL: it was refused */
+	const char *constraint;		/* by which */
+	int			rank;			/* in the order of edits */
 	bool		last;			/* its author has said nothing since; false where there is none */
+	bool		current;		/* the field shows it */
 } Said;
 
-/* a value, and what speaks for it */
-typedef struct Candidate
+/* what was said of the field, while it is read */
+typedef struct Track
 {
-	Jsonb	   *value;
-	int			first;			/* its edits, in the sorted list, */
-	int			n;				/* and how many */
-	bool		shown;			/* the field shows it */
-	bool		disputed;		/* it is a contender's in an open conflict */
-	int			authors;		/* whose last word it is */
-	int64		rows;			/* other living rows that hold it */
-	bool		measured;		/* it is a number, and so are others: */
-	Numeric		distance;		/* from their median */
-	double		confidence;
-} Candidate;
-
-typedef struct Suggest
-{
-	EsyncReading reading;
-	int			field;
-	EsyncBars  *bars;
+	EsyncSuggest s;
 	EsyncMarks *marks;
-	Said	   *said;			/* by value, then newest first */
-	int			ncandidates;
-	Candidate  *candidates;		/* by value */
-	int			authors;		/* that said anything */
-	double		weight;			/* of all of them */
-	int64		rows;			/* other rows that were counted, */
-	int64		held;			/* of which so many hold a candidate */
-	int64		numbers;		/* so many have a number */
-	Numeric		median;
-	Numeric		usual;			/* half of them lie no further from it */
-} Suggest;
+	JsonbValue *columns;		/* what the columns of the field hold, */
+	bool	   *known;			/* as far as anybody said */
+	int			n;
+	Said	   *said;
+} Track;
+
+/* ------------------------------------------------------------ what is meant */
+
+/* A column of the place, if the caller may read it. */
+static void
+add_field(EsyncSuggest *s, int field)
+{
+	const EsyncField *f = &s->reading.tracked->fields[field];
+
+	if (esync_rights_field(&s->reading.rights, f) && !f->masked && !f->excluded)
+		s->fields[s->nfields++] = field;
+}
+
+/* Finds what the caller calls a field; 42703 and 42501 as field_history. */
+static void
+find_place(EsyncSuggest *s, Name name)
+{
+	EsyncTracked *t = s->reading.tracked;
+	const EsyncGroup *group;
+
+	s->fields = palloc((t->nfields + 1) * sizeof(int));
+	if (!esync_ledger_lookup(t, NameStr(*name), &s->place))
+		esync_ledger_unknown(t, NameStr(*name));
+	if (s->place.group < 0)
+	{
+		esync_history_readable(&s->reading, s->place.field);
+		add_field(s, s->place.field);
+		return;
+	}
+	group = &t->groups[s->place.group];
+	for (int k = 0; k < group->nfields; k++)
+		add_field(s, group->fields[k]);
+	if (s->nfields == 0)
+		esync_history_readable(&s->reading, group->fields[0]);
+}
+
+/* The value of the place by those of its columns; of nothing at a path null; NULL: not known. */
+Jsonb *
+esync_suggest_value(const EsyncSuggest *s, const JsonbValue *columns, const bool *known)
+{
+	EsyncMember *members;
+	JsonbValue	value;
+	int			n = 0;
+
+	if (s->place.group < 0)
+	{
+		if (!known[0])
+			return NULL;
+		if (!esync_inner_value(&columns[0], s->place.path, strlen(s->place.path), &value))
+			value.type = jbvNull;
+		return esync_json_from_value(&value);
+	}
+	members = palloc(s->nfields * sizeof(EsyncMember));
+	for (int k = 0; k < s->nfields; k++)
+	{
+		const char *name = s->reading.tracked->fields[s->fields[k]].name;
+
+		if (known[k])
+			members[n++] = (EsyncMember) {name, strlen(name), columns[k]};
+	}
+	return n == 0 ? NULL : esync_json_object(n, members);
+}
 
 /* --------------------------------------------------------- who said what */
 
-/* For qsort: by value, newest first. */
-static int
-compare_said(const void *a, const void *b)
+/* Is an edit of a column about the path in it that is asked for? */
+static bool
+is_about_path(const EsyncSuggest *s, const EsyncBar *bar)
 {
-	const Said *x = a;
-	const Said *y = b;
-	int			order = compareJsonbContainers(&x->value->root, &y->value->root);
+	const EsyncEvent *event = &s->reading.events->e[bar->event];
+	const char *path = s->place.path;
+	EsyncWalk	walk;
+	EsyncPathOp op;
 
-	return order != 0 ? order : y->bar - x->bar;
+	if (*path == '\0' || esync_json_count(&event->patch->root) == 0)
+		return true;
+	esync_walk_init(&walk, &event->patch->root);
+	while (esync_walk_next(&walk))
+		if (esync_paths_read(&walk.value, &op) &&
+			esync_merge_op_in_field(s->reading.tracked, &op, event->event_id, bar->field) &&
+			esync_paths_overlap(op.path + op.columnlen, op.len - op.columnlen, path,
+								strlen(path)))
+			return true;
+	return false;
+}
+
+/* Takes a bar: what the field is after it.  Bars of one event are one edit. */
+static void
+take_bar(Track *track, const EsyncBar *bar)
+{
+	const EsyncSuggest *s = &track->s;
+	Said	   *said;
+	int			k;
+
+	for (k = 0; k < s->nfields; k++)
+		if (s->fields[k] == bar->field)
+			break;
+	if (k == s->nfields || !bar->has_value)
+		return;
+	track->columns[k] = bar->value;
+	track->known[k] = true;
+	if (!is_about_path(s, bar))
+		return;
+	if (track->n == 0 || track->said[track->n - 1].event != bar->event)
+		track->n++;
+	said = &track->said[track->n - 1];
+	memset(said, 0, sizeof(Said));
+	said->value = esync_suggest_value(s, track->columns, track->known);
+	said->event = bar->event;
+	said->bar = bar;
+}
+
+/* What the ledger says of an event's edit of the field. */
+static EsyncVerdict
+verdict_of(const Track *track, int64 event_id)
+{
+	const EsyncSuggest *s = &track->s;
+	const EsyncMarks *marks = track->marks;
+	const char *path = s->place.path;
+	EsyncVerdict verdict = ESYNC_VERDICT_NONE;
+
+	if (*path == '\0')
+	{
+		for (int k = 0; k < s->nfields; k++)
+			verdict = Max(verdict, esync_ledger_verdict(marks, s->reading.tracked, s->fields[k],
+														event_id));
+		return verdict;
+	}
+	for (int i = esync_ledger_first(marks, event_id);
+		 i < marks->n && marks->mark[i].event_id == event_id; i++)
+	{
+		const EsyncPlace *place = &marks->mark[i].place;
+
+		if (!place->row && place->field == s->place.field &&
+			esync_paths_overlap(place->path, strlen(place->path), path, strlen(path)))
+			verdict = Max(verdict, marks->mark[i].verdict);
+	}
+	return verdict;
+}
+
+/* Takes what a constraint refused of an event, if that is still in conflict. */
+static void
+take_refused(Track *track, int event)
+{
+	const EsyncSuggest *s = &track->s;
+	const EsyncEvent *e = &s->reading.events->e[event];
+	JsonbValue *columns = palloc(s->nfields * sizeof(JsonbValue));
+	bool	   *known = palloc(s->nfields * sizeof(bool));
+	const char *constraint = NULL;
+
+	if (*s->place.path || verdict_of(track, e->event_id) != ESYNC_VERDICT_CONFLICT)
+		return;
+	for (int k = 0; k < s->nfields; k++)
+		known[k] = esync_refusal_value(s->reading.tracked, e, s->fields[k], &columns[k],
+									   &constraint);
+	if (constraint == NULL)
+		return;
+	track->said[track->n].value = esync_suggest_value(s, columns, known);
+	track->said[track->n].event = event;
+	track->said[track->n++].constraint = constraint;
+}
+
+/* For qsort_arg: by the place of their events among edits. */
+static int
+compare_effective(const void *a, const void *b, void *arg)
+{
+	const EsyncEvents *events = arg;
+	EsyncStamp	x = esync_event_stamp(&events->e[((const Said *) a)->event]);
+	EsyncStamp	y = esync_event_stamp(&events->e[((const Said *) b)->event]);
+
+	return esync_stamp_cmp(&x, &y);
 }
 
 /* The author of an edit; NULL where it is nobody's own word. */
 static text *
-author_of(const Suggest *s, int bar)
+author_of(const EsyncEvent *event)
 {
-	const EsyncEvent *event = &s->reading.events->e[s->bars->bar[bar].event];
 	JsonbValue	found;
 
-	if (event->type == ESYNC_BASELINE || (event->flags & ESYNC_FLAG_DERIVED))
+	if (event->type == ESYNC_BASELINE ||
+		(event->flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN)))
 		return NULL;
 	/* a policy's decision, and what an undo left, nobody said */
 	if (event->type == ESYNC_RESOLVED && event->meta && JB_ROOT_IS_OBJECT(event->meta) &&
@@ -121,15 +258,18 @@ compare_authors(const void *a, const void *b, void *arg)
 
 /* Marks the last word of each author, in the order of edits. */
 static void
-mark_last_words(Suggest *s)
+mark_last_words(Track *track)
 {
-	text	  **authors = palloc(sizeof(text *) * Max(s->bars->n, 1));
-	int		   *order = palloc(sizeof(int) * Max(s->bars->n, 1));
+	text	  **authors = palloc(sizeof(text *) * Max(track->n, 1));
+	int		   *order = palloc(sizeof(int) * Max(track->n, 1));
 	int			n = 0;
 
-	for (int i = 0; i < s->bars->n; i++)
-		if (s->bars->bar[i].field == s->field && (authors[i] = author_of(s, i)) != NULL)
+	for (int i = 0; i < track->n; i++)
+	{
+		authors[i] = author_of(&track->s.reading.events->e[track->said[i].event]);
+		if (authors[i] != NULL)
 			order[n++] = i;
+	}
 	qsort_arg(order, n, sizeof(int), compare_authors, authors);
 	for (int i = 0; i < n; i++)
 	{
@@ -139,267 +279,78 @@ mark_last_words(Suggest *s)
 		if (before == NULL ||
 			esync_key_cmp(VARDATA_ANY(mine), VARSIZE_ANY_EXHDR(mine),
 						  VARDATA_ANY(before), VARSIZE_ANY_EXHDR(before)) != 0)
-			s->said[order[i]].last = true;
+			track->said[order[i]].last = true;
 	}
+}
+
+/* Reads all that was said of the field, in the order of edits. */
+static void
+read_track(Track *track)
+{
+	EsyncSuggest *s = &track->s;
+	EsyncBars  *bars = esync_history_bars(&s->reading, s->place.group >= 0 ? ESYNC_ALL_FIELDS :
+										  s->place.field);
+	Said	   *current = NULL;
+
+	track->marks = esync_ledger_marks(&s->reading);
+	track->columns = palloc(s->nfields * sizeof(JsonbValue));
+	track->known = palloc0(s->nfields * sizeof(bool));
+	track->said = palloc0((bars->n + s->reading.events->n + 1) * sizeof(Said));
+	esync_withdraw_mark(s->reading.events, 0);
+	for (int i = 0; i < bars->n; i++)
+		take_bar(track, &bars->bar[i]);
+	for (int i = 0; i < s->reading.events->n; i++)
+		take_refused(track, i);
+	qsort_arg(track->said, track->n, sizeof(Said), compare_effective, s->reading.events);
+	mark_last_words(track);
+	for (int i = 0; i < track->n; i++)
+	{
+		track->said[i].rank = i;
+		if (track->said[i].bar)
+			current = &track->said[i];
+	}
+	if (current)
+		current->current = true;
+}
+
+/* For qsort: by value, newest first. */
+static int
+compare_said(const void *a, const void *b)
+{
+	const Said *x = a;
+	const Said *y = b;
+	int			order = compareJsonbContainers(&x->value->root, &y->value->root);
+
+	return order != 0 ? order : y->rank - x->rank;
 }
 
 /* Makes candidates of the edits: one a value. */
 static void
-make_candidates(Suggest *s)
+make_candidates(Track *track)
 {
-	int			n = 0;
+	EsyncSuggest *s = &track->s;
 
-	s->said = palloc0(sizeof(Said) * Max(s->bars->n, 1));
-	mark_last_words(s);
-	for (int i = 0; i < s->bars->n; i++)
+	qsort(track->said, track->n, sizeof(Said), compare_said);
+	s->candidates = palloc0(sizeof(EsyncCandidate) * Max(track->n, 1));
+	for (int i = 0; i < track->n; i++)
 	{
-		const EsyncBar *bar = &s->bars->bar[i];
+		const Said *said = &track->said[i];
+		EsyncCandidate *c = &s->candidates[s->ncandidates - 1];
 
-		if (bar->field != s->field || !bar->has_value)
-			continue;
-		s->said[n] = (Said) {esync_json_from_value(&bar->value), i, s->said[i].last};
-		n++;
-	}
-	qsort(s->said, n, sizeof(Said), compare_said);
-	s->candidates = palloc0(sizeof(Candidate) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-	{
-		const EsyncBar *bar = &s->bars->bar[s->said[i].bar];
-		Candidate  *c = &s->candidates[s->ncandidates - 1];
-
-		if (i == 0 || compareJsonbContainers(&c->value->root, &s->said[i].value->root) != 0)
+		if (i == 0 || compareJsonbContainers(&c->value->root, &said->value->root) != 0)
 		{
 			c = &s->candidates[s->ncandidates++];
-			c->value = s->said[i].value;
+			c->value = said->value;
 			c->first = i;
 		}
 		c->n++;
-		c->authors += s->said[i].last;
-		c->shown |= bar->current;
-		c->disputed |= esync_ledger_verdict(s->marks, s->reading.tracked, s->field,
-											s->reading.events->e[bar->event].event_id) ==
+		c->authors += said->last;
+		c->shown |= said->current;
+		if (c->constraint == NULL)
+			c->constraint = said->constraint;
+		c->disputed |= verdict_of(track, s->reading.events->e[said->event].event_id) ==
 			ESYNC_VERDICT_CONFLICT;
 	}
-}
-
-/* ------------------------------------------------------- what others hold */
-
-/* a query about the other rows, with its parameters */
-typedef struct Others
-{
-	StringInfoData query;
-	int			n;
-	Oid			types[INDEX_MAX_KEYS + 1];
-	Datum		values[INDEX_MAX_KEYS + 1];
-} Others;
-
-/* Appends "column = $n"; false if the type has no equality. */
-static bool
-append_equal(Others *o, const EsyncField *f, Datum value)
-{
-	Oid			eq = lookup_type_cache(f->typid, TYPECACHE_EQ_OPR)->eq_opr;
-
-	if (!OidIsValid(eq))
-		return false;
-	o->types[o->n] = f->typid;
-	o->values[o->n++] = value;
-	generate_operator_clause(&o->query, quote_identifier(f->name), f->typid, eq,
-							 psprintf("$%d", o->n), f->typid);
-	return true;
-}
-
-/* Appends that the tenant is that of the row at hand, as its events have it. */
-static bool
-append_tenant(const Suggest *s, Others *o)
-{
-	EsyncTracked *t = s->reading.tracked;
-	const EsyncField *f = &t->fields[t->tenant_field];
-	JsonbValue	value;
-	EsyncFold	fold;
-	Datum		tenant;
-	bool		isnull;
-
-	esync_fold_init(&fold, t->fields, t->nfields, t->tombstone_field);
-	for (int i = 0; i < s->reading.events->n; i++)
-		esync_fold_add(&fold, &s->reading.events->e[i], i);
-	if (!esync_fold_value(&fold, t->tenant_field, &value))
-		return false;
-	appendStringInfoString(&o->query, " AND ");
-	esync_decode_value(t->tenant_shape, 0, &value, &tenant, &isnull);
-	if (!isnull)
-		return append_equal(o, f, tenant);
-	appendStringInfo(&o->query, "%s IS NULL", quote_identifier(f->name));
-	return true;
-}
-
-/*
- * SELECT expression FROM the other living rows of the row's tenant.  False
- * where the caller may not ask for that, or nothing can be told.
- */
-static bool
-others_query(const Suggest *s, const char *expression, Others *o)
-{
-	EsyncTracked *t = s->reading.tracked;
-	const EsyncRights *rights = &s->reading.rights;
-
-	o->n = 0;
-	if (!esync_rights_key(t, rights) ||
-		(t->tombstone_field >= 0 && !esync_rights_field(rights, &t->fields[t->tombstone_field])) ||
-		(t->tenant_field >= 0 && !esync_rights_field(rights, &t->fields[t->tenant_field])))
-		return false;
-	initStringInfo(&o->query);
-	appendStringInfo(&o->query, "%s WHERE NOT (", esync_rights_query(t, expression, false));
-	for (int k = 0; k < t->nkeys; k++)
-	{
-		appendStringInfoString(&o->query, k ? " AND " : "");
-		if (!append_equal(o, &t->fields[t->keyfields[k]], s->reading.key[k]))
-			return false;
-	}
-	appendStringInfoChar(&o->query, ')');
-	if (t->tombstone_field >= 0)
-		appendStringInfo(&o->query, " AND %s IS NULL",
-						 quote_identifier(t->fields[t->tombstone_field].name));
-	return t->tenant_field < 0 || append_tenant(s, o);
-}
-
-/* The candidate with this value; NULL: none. */
-static Candidate *
-find_candidate(const Suggest *s, Jsonb *value)
-{
-	int			low = 0;
-	int			high = s->ncandidates;
-
-	while (low < high)
-	{
-		int			mid = (low + high) / 2;
-		int			order = compareJsonbContainers(&s->candidates[mid].value->root, &value->root);
-
-		if (order == 0)
-			return &s->candidates[mid];
-		if (order < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return NULL;
-}
-
-/* Counts one other row. */
-static void
-count_row(Suggest *s, EsyncShape *shape, HeapTuple tuple, TupleDesc desc)
-{
-	Candidate  *c;
-	JsonbValue	value;
-	Datum		datum;
-	bool		isnull;
-
-	datum = heap_getattr(tuple, 1, desc, &isnull);
-	esync_encode_value(shape, 0, datum, isnull, &value);
-	c = find_candidate(s, esync_json_from_value(&value));
-	s->rows++;
-	if (c != NULL)
-	{
-		c->rows++;
-		s->held++;
-	}
-}
-
-/* Counts the other rows that hold each of the values: reads the table once. */
-static void
-count_rows(Suggest *s)
-{
-	const EsyncField *f = &s->reading.tracked->fields[s->field];
-	EsyncAttr	attr = {f->name, 1, f->typid, f->typmod, false};
-	EsyncShape *shape = esync_shape_make(CurrentMemoryContext, &attr, 1);
-	MemoryContext old = CurrentMemoryContext;
-	MemoryContext cxt = AllocSetContextCreate(old, "esync other rows", ALLOCSET_DEFAULT_SIZES);
-	Portal		cursor;
-	Others		o;
-
-	if (!others_query(s, quote_identifier(f->name), &o))
-		return;
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	cursor = SPI_cursor_open_with_args(NULL, o.query.data, o.n, o.types, o.values, NULL, true, 0);
-	do
-	{
-		SPI_cursor_fetch(cursor, true, BATCH);
-		MemoryContextSwitchTo(cxt);
-		for (uint64 i = 0; i < SPI_processed; i++)
-			count_row(s, shape, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(cxt);
-		SPI_freetuptable(SPI_tuptable);
-		CHECK_FOR_INTERRUPTS();
-	} while (SPI_processed > 0);
-	SPI_cursor_close(cursor);
-	SPI_finish();
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(cxt);
-}
-
-/* Is it a type of numbers? */
-static bool
-is_number(Oid typid)
-{
-	switch (getBaseType(typid))
-	{
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case NUMERICOID:
-		case FLOAT4OID:
-		case FLOAT8OID:
-			return true;
-		default:
-			return false;
-	}
-}
-
-/* A number of the row that SPI found, kept; NULL: none, or none to reckon with. */
-static Numeric
-found_number(int column, MemoryContext cxt)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
-	MemoryContext old;
-	Numeric		result;
-
-	if (isnull || numeric_is_nan(DatumGetNumeric(value)) || numeric_is_inf(DatumGetNumeric(value)))
-		return NULL;
-	old = MemoryContextSwitchTo(cxt);
-	result = DatumGetNumericCopy(value);
-	MemoryContextSwitchTo(old);
-	return result;
-}
-
-/* The median of the other rows' numbers, and how far half of them lie from it. */
-static void
-find_median(Suggest *s)
-{
-	const EsyncField *f = &s->reading.tracked->fields[s->field];
-	MemoryContext cxt = CurrentMemoryContext;
-	bool		isnull;
-	Others		o;
-
-	if (!is_number(f->typid) ||
-		!others_query(s, psprintf("%s::pg_catalog.numeric AS v", quote_identifier(f->name)), &o))
-		return;
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	o.query.data = psprintf(
-		"WITH others AS MATERIALIZED (%s), m AS (SELECT pg_catalog.count(v) AS n,"
-		" pg_catalog.percentile_disc(0.5) WITHIN GROUP (ORDER BY v) AS median FROM others)"
-		" SELECT n, median, (SELECT pg_catalog.percentile_disc(0.5) WITHIN GROUP"
-		" (ORDER BY pg_catalog.abs(v OPERATOR(pg_catalog.-) median)) FROM others) FROM m",
-		o.query.data);
-	if (SPI_execute_with_args(o.query.data, o.n, o.types, o.values, NULL, true, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		elog(ERROR, "reading the numbers of \"%s\" failed", s->reading.tracked->table_name);
-	s->numbers = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	s->median = found_number(2, cxt);
-	s->usual = found_number(3, cxt);
-	SPI_finish();
 }
 
 /* ------------------------------------------------------------ what it weighs */
@@ -422,14 +373,14 @@ as_double(Numeric n)
 
 /* What one author of this value weighs. */
 static double
-weight_of(const Candidate *c)
+weight_of(const EsyncCandidate *c)
 {
 	return c->shown || c->disputed ? 1 : REPLACED_WEIGHT;
 }
 
 /* How near a value is to the median: 1 for the median, 1/2 where half of the rows lie further. */
 static double
-nearness(const Suggest *s, const Candidate *c)
+nearness(const EsyncSuggest *s, const EsyncCandidate *c)
 {
 	double		usual = as_double(s->usual);
 	double		distance = as_double(c->distance);
@@ -444,7 +395,7 @@ nearness(const Suggest *s, const Candidate *c)
  * the nearness.  What tells nothing of any candidate is left out.
  */
 static void
-weigh(const Suggest *s, Candidate *c)
+weigh(const EsyncSuggest *s, EsyncCandidate *c)
 {
 	double		sum = 0;
 	int			n = 0;
@@ -469,13 +420,13 @@ weigh(const Suggest *s, Candidate *c)
 
 /* Measures and weighs all candidates. */
 static void
-weigh_all(Suggest *s)
+weigh_all(EsyncSuggest *s)
 {
 	bool		median = s->numbers >= FEW && s->median != NULL && s->usual != NULL;
 
 	for (int i = 0; i < s->ncandidates; i++)
 	{
-		Candidate  *c = &s->candidates[i];
+		EsyncCandidate *c = &s->candidates[i];
 		Numeric		number = number_of(c->value);
 
 		s->authors += c->authors;
@@ -490,17 +441,29 @@ weigh_all(Suggest *s)
 		weigh(s, &s->candidates[i]);
 }
 
-/* For qsort_arg: the greatest confidence first, then what was said last. */
+/* Does the table not take the value, as things stand? */
+static bool
+is_refused(const EsyncCandidate *c)
+{
+	return c->constraint != NULL && !c->shown;
+}
+
+/*
+ * For qsort_arg: what was refused last; then the greatest confidence first, then
+ * what was said last.
+ */
 static int
 compare_candidates(const void *a, const void *b, void *arg)
 {
-	const Candidate *x = a;
-	const Candidate *y = b;
+	const EsyncCandidate *x = a;
+	const EsyncCandidate *y = b;
 	const Said *said = arg;
 
+	if (is_refused(x) != is_refused(y))
+		return is_refused(x) - is_refused(y);
 	if (x->confidence != y->confidence)
 		return x->confidence > y->confidence ? -1 : 1;
-	return said[y->first].bar - said[x->first].bar;
+	return said[y->first].rank - said[x->first].rank;
 }
 
 /* ---------------------------------------------------------------- the answer */
@@ -513,23 +476,40 @@ number_text(Numeric n)
 		DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(n))));
 }
 
+/* How a value stands to the field, as the beginning of a sentence. */
+static char *
+standing_of(const EsyncSuggest *s, const EsyncCandidate *c)
+{
+	bool		dropped = s->reading.tracked->fields[s->fields[0]].attnum == 0;
+	bool		deleted = s->fold.deleted || !esync_fold_has_row(&s->fold);
+
+	if (is_refused(c))
+		return strcmp(c->constraint, "NOT NULL") == 0 ? "Refused by NOT NULL, so it counts for nothing" :
+			psprintf("Refused by constraint \"%s\", so it counts for nothing", c->constraint);
+	if (c->shown)
+		return psprintf("%s%s", dropped ? "Shown last, before the column was dropped" :
+						deleted ? "Would show if the row came back" : "Shown",
+						c->disputed ? ", in dispute" : "");
+	return c->disputed ? "In dispute" : "Replaced since";
+}
+
 /* What speaks for a value, as a sentence with the figures in it. */
 static text *
-reason_of(const Suggest *s, const Candidate *c)
+reason_of(const EsyncSuggest *s, const EsyncCandidate *c)
 {
 	StringInfoData r;
 
 	initStringInfo(&r);
-	appendStringInfoString(&r, c->shown && c->disputed ? "Shown, in dispute" : c->shown ? "Shown" :
-						   c->disputed ? "In dispute" : "Replaced since");
+	appendStringInfoString(&r, standing_of(s, c));
 	if (s->authors > 0)
 		appendStringInfo(&r, "; %d of %d author%s said so last%s", c->authors, s->authors,
 						 s->authors == 1 ? "" : "s",
 						 c->authors > 0 && weight_of(c) < 1 ? ", counted half" : "");
 	if (s->rows > 0)
-		appendStringInfo(&r, "; " INT64_FORMAT " of " INT64_FORMAT " other row%s%s hold it",
+		appendStringInfo(&r, "; " INT64_FORMAT " of " INT64_FORMAT " other row%s%s %s it",
 						 c->rows, s->rows, s->rows == 1 ? "" : "s",
-						 s->reading.tracked->tenant_field >= 0 ? " of the tenant" : "");
+						 s->reading.tracked->tenant_field >= 0 ? " of the tenant" : "",
+						 s->rows == 1 ? "holds" : "hold");
 	if (c->measured)
 		appendStringInfo(&r, "; %s away from their median %s, where half of them lie within %s",
 						 number_text(c->distance), number_text(s->median), number_text(s->usual));
@@ -564,26 +544,46 @@ set_int64(JsonbValue *value, int64 number)
 	value->val.numeric = int64_to_numeric(number);
 }
 
-/* An edit that set the value. */
-static Jsonb *
-source_of(const Suggest *s, int bar)
+/* The status of an edit as field_history has it; what was refused is in conflict. */
+static const char *
+status_of(const Track *track, const Said *said)
 {
-	const EsyncEvent *event = &s->reading.events->e[s->bars->bar[bar].event];
-	const char *status = esync_history_status(&s->reading, s->marks, &s->bars->bar[bar]);
-	EsyncMember members[6];
+	if (said->current)
+		return "current";
+	switch (verdict_of(track, track->s.reading.events->e[said->event].event_id))
+	{
+		case ESYNC_VERDICT_CONFLICT:
+			return "conflict";
+		case ESYNC_VERDICT_LOST:
+			return "lost";
+		case ESYNC_VERDICT_NONE:
+			break;
+	}
+	return "superseded";
+}
+
+/* An edit that set the value, or of which a constraint refused it. */
+static Jsonb *
+source_of(const Track *track, const Said *said)
+{
+	const EsyncEvent *event = &track->s.reading.events->e[said->event];
+	int			n = 6;
+	EsyncMember members[7];
 
 	set_int64(set_member(&members[0], "event_id"), event->event_id);
 	set_int64(set_member(&members[1], "version"), event->version);
 	set_text(set_member(&members[2], "user_id"), event->user_id);
 	set_text(set_member(&members[3], "device_id"), event->device_id);
 	esync_json_time(event->submit, set_member(&members[4], "submit_timestamp"));
-	set_text(set_member(&members[5], "status"), cstring_to_text(status));
-	return esync_json_object(lengthof(members), members);
+	set_text(set_member(&members[5], "status"), cstring_to_text(status_of(track, said)));
+	if (said->constraint)
+		set_text(set_member(&members[n++], "constraint"), cstring_to_text(said->constraint));
+	return esync_json_object(n, members);
 }
 
 /* All edits that set the value, newest first. */
 static Jsonb *
-sources_of(const Suggest *s, const Candidate *c)
+sources_of(const Track *track, const EsyncCandidate *c)
 {
 	EsyncJson	json;
 
@@ -593,11 +593,26 @@ sources_of(const Suggest *s, const Candidate *c)
 	{
 		JsonbValue	v;
 
-		esync_json_root(source_of(s, s->said[c->first + i].bar), &v);
+		esync_json_root(source_of(track, &track->said[c->first + i]), &v);
 		esync_json_value(&json, &v);
 	}
 	esync_json_close(&json);
 	return esync_json_finish(&json);
+}
+
+/* Returns one row of esync_suggest. */
+static void
+put_candidate(ReturnSetInfo *rsinfo, const Track *track, const EsyncCandidate *c)
+{
+	Datum		values[5];
+	bool		nulls[5] = {false};
+
+	values[0] = JsonbPGetDatum(c->value);
+	values[1] = Float8GetDatum(is_refused(c) ? 0 : c->confidence);
+	values[2] = PointerGetDatum(reason_of(&track->s, c));
+	values[3] = Int64GetDatum(c->authors + c->rows);
+	values[4] = JsonbPGetDatum(sources_of(track, c));
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 PG_FUNCTION_INFO_V1(esync_suggest);
@@ -607,41 +622,34 @@ Datum
 esync_suggest(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Suggest		s = {0};
-	const EsyncField *f;
+	Track		track = {0};
+	EsyncSuggest *s = &track.s;
+	EsyncTracked *t;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (PG_ARGISNULL(2) || !esync_history_open(fcinfo, true, ESYNC_WANT_EDITS, &s.reading))
+	if (PG_ARGISNULL(2) || !esync_history_open(fcinfo, true, ESYNC_WANT_EDITS, &s->reading))
 		return (Datum) 0;
-	s.field = esync_history_field(&s.reading, PG_GETARG_NAME(2));
-	f = &s.reading.tracked->fields[s.field];
-	if (s.reading.rls_hidden || f->masked)
+	find_place(s, PG_GETARG_NAME(2));
+	if (s->reading.rls_hidden || s->nfields == 0)
 		return (Datum) 0;
 
-	s.bars = esync_history_bars(&s.reading, s.field);
-	s.marks = esync_ledger_marks(&s.reading);
-	make_candidates(&s);
-	if (s.ncandidates == 0)
+	read_track(&track);
+	make_candidates(&track);
+	if (s->ncandidates == 0)
 		return (Datum) 0;
-	if (f->attnum != 0)
+	t = s->reading.tracked;
+	esync_fold_init(&s->fold, t->fields, t->nfields, t->tombstone_field);
+	for (int i = 0; i < s->reading.events->n; i++)
+		esync_fold_add(&s->fold, &s->reading.events->e[i], i);
+	if (t->fields[s->fields[0]].attnum != 0)
 	{
-		count_rows(&s);
-		find_median(&s);
+		esync_others_count(s);
+		esync_others_median(s);
 	}
-	weigh_all(&s);
-	qsort_arg(s.candidates, s.ncandidates, sizeof(Candidate), compare_candidates, s.said);
-	for (int i = 0; i < s.ncandidates; i++)
-	{
-		const Candidate *c = &s.candidates[i];
-		Datum		values[5];
-		bool		nulls[5] = {false};
-
-		values[0] = JsonbPGetDatum(c->value);
-		values[1] = Float8GetDatum(c->confidence);
-		values[2] = PointerGetDatum(reason_of(&s, c));
-		values[3] = Int64GetDatum(c->authors + c->rows);
-		values[4] = JsonbPGetDatum(sources_of(&s, c));
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
+	weigh_all(s);
+	qsort_arg(s->candidates, s->ncandidates, sizeof(EsyncCandidate), compare_candidates,
+			  track.said);
+	for (int i = 0; i < s->ncandidates; i++)
+		put_candidate(rsinfo, &track, &s->candidates[i]);
 	return (Datum) 0;
 }

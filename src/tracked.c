@@ -31,6 +31,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/xid8.h"
 
 #include "esync.h"
 
@@ -480,6 +481,9 @@ build(Oid relid)
 	t->tombstone = t->tombstone_field < 0 ? 0 : attnum_here(t, t->tombstone_field);
 	t->tenant = t->tenant_field < 0 ? 0 : attnum_here(t, t->tenant_field);
 	t->pruned = !nulls[TAB_PRUNED_THROUGH - 1];
+	if (t->pruned)
+		t->pruned_through = U64FromFullTransactionId(
+								DatumGetFullTransactionId(values[TAB_PRUNED_THROUGH - 1]));
 	t->hides = names_in(values[TAB_EXCLUDE - 1]) != NIL || names_in(values[TAB_MASK - 1]) != NIL;
 	if (t->tenant != 0)
 	{

@@ -610,7 +610,9 @@ esync_verify(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
-		return (Datum) 0;
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("table must not be null")));
 	v.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	v.t = esync_tracked_get(PG_GETARG_OID(0));
 	if (v.t == NULL || !v.t->is_root || v.t->broken == NULL)

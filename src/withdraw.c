@@ -188,9 +188,36 @@ esync_withdraw_puts_back(const EsyncTracked *t, const EsyncEvent *e, int64 event
 	return false;
 }
 
+/* Adds the fields in which an undo put back what an event says. */
+static Bitmapset *
+add_stand_ins(const EsyncMerge *m, int64 event_id, Bitmapset *fields)
+{
+	for (int i = 0; i < m->events->n; i++)
+	{
+		const EsyncEvent *e = &m->events->e[i];
+		JsonbValue	from;
+		EsyncWalk	walk;
+
+		if (!origins_of(e, &from))
+			continue;
+		esync_walk_init(&walk, from.val.binary.data);
+		while (esync_walk_next(&walk))
+		{
+			EsyncPathOp op = place_of(&walk);
+			int			field;
+
+			if (op.len > 0 && id_of(&walk.value) == event_id &&
+				(field = esync_merge_field_of_op(m->t, &op, e->event_id)) >= 0)
+				fields = bms_add_member(fields, field);
+		}
+	}
+	return fields;
+}
+
 /*
  * The fields in which who contends may change when an event is undone: those
- * that it set, and where it was an undo, those of what it undid.
+ * that it set, also by an undo that stands in for it, and where it was an undo,
+ * those of what it undid.
  */
 Bitmapset *
 esync_withdraw_fields(EsyncMerge *m, int64 undoes)
@@ -200,8 +227,11 @@ esync_withdraw_fields(EsyncMerge *m, int64 undoes)
 
 	for (; undoes != 0 && (i = esync_withdraw_find(m->events, undoes)) >= 0;
 		 undoes = esync_event_undoes(&m->events->e[i]))
+	{
 		for (int f = 0; f < m->t->nfields; f++)
 			if (esync_merge_sets(m, i, f, NULL))
 				fields = bms_add_member(fields, f);
+		fields = add_stand_ins(m, undoes, fields);
+	}
 	return fields;
 }

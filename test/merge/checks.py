@@ -85,6 +85,11 @@ def same_conflicts(agg, raw, have):
         got = {c['event_id']: c.get('value') for c in row['contenders']}
         if row['kind'] != kind:
             yield 'conflict of %s is %s, not %s' % (name, row['kind'], kind)
+        if kind == 'constraint':
+            got = {c['event_id']: c['value'] for c in row['contenders'] if 'constraint' in c}
+            if any(e.refused[name[0]][0] != got.get(ids[e]) for e in who):      # with those that somebody answered, as long as one waits
+                yield 'refused of %s are %s, not %s' % (name, row['contenders'], [(e, e.refused) for e in who])
+            continue
         if set(got) != set(ids.values()):
             yield 'contenders of %s are %s, not %s' % (name, row['contenders'], who)
             continue

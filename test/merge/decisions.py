@@ -26,6 +26,10 @@ class Decided(Aggregate):
     def __init__(self, defaults, groups=None, tombstone=False, policy='merge'):
         super().__init__(defaults, groups, tombstone)
         self.policy = policy
+        self.past = {}          # version -> what was open after it
+
+    def violation(self):
+        """The SQLSTATE with which the table refuses the row as it is now; None: it takes it."""
 
     # ------------------------------------------------------------- withdrawn
 
@@ -52,6 +56,11 @@ class Decided(Aggregate):
     def speaks(self, e, name, gone):
         """Is what it says of a register its own, or from somebody who stands?"""
         return e not in gone and self.origin(e, name) not in gone
+
+    def is_default_gone(self):
+        """Does an undo stand in for a default of a creation that was undone since?"""
+        gone = self.withdrawn()
+        return any(o in gone and f is not None and f not in o.patch for e in self.events for f, o in of(e, 'origins', {}).items())
 
     def unreplaced(self, events, name):
         """Those whom nobody replaced who had seen them.  An undo replaces nobody, and stands in for its origin."""
@@ -96,6 +105,20 @@ class Decided(Aggregate):
                         return x
                 if name is not None:
                     return None     # what the row shows was said by none of them
+
+    def ledger_at(self, version):
+        """name -> kind, contenders and the one that showed, of what was open after that version."""
+        if version not in self.past:
+            now, self.events = self.events, self.upto(version)
+            self.past[version] = {name: (kind, who, self.shown_event(name)) for name, (kind, who) in self.conflicts().items()}
+            self.events = now
+        return self.past[version]
+
+    def closed_at(self, version):
+        """The same of what an event closed, with those of whom one showed; where a policy decided, whom it let win."""
+        took = of(self.events[version - 1], 'took', {})
+        after = self.ledger_at(version)
+        return {name: (kind, who, took[name] if name in took else [shown]) for name, (kind, who, shown) in self.ledger_at(version - 1).items() if name not in after}
 
     # ------------------------------------------------------------- decisions
 
@@ -149,15 +172,15 @@ class Decided(Aggregate):
 
     # -------------------------------------------------------------- policies
 
-    def follow_policy(self, e, submit):
-        """What the table's policy makes of an edit that conflicts: the decision, or None."""
+    def follow_policy(self, e, now):
+        """What the table's policy makes of an edit that conflicts: the decision, or None.  What confirms an edit is of its time."""
         names = self.in_conflict(e)
         if self.policy == 'merge' or not names:
             return None
         if self.policy == 'reject':
             self.events.remove(e)
             raise Rejected('conflict')
-        values, deletes, confirms = {}, None, {}
+        values, deletes, confirms, took = {}, None, {}, {}
         for name in names:
             if self.policy == 'server_wins':
                 before = self.upto(e.version - 1)
@@ -166,76 +189,115 @@ class Decided(Aggregate):
                 said = self.by_strategy(name, 'client_wins')
             else:
                 said, confirms[name] = self.latest(name)
+            took[name] = self.who_says(e, name, *said)
             values.update(said[0])
             deletes = said[1] if said[1] is not None else deletes
-        d = self.decide(values, deletes, submit, strategy=self.policy, user=e.user)
-        d.confirms = confirms
+        d = self.decide(values, deletes, max([x.submit for x in confirms.values()], default=now), strategy=self.policy, user=e.user)
+        d.confirms, d.took = confirms, took
         return d
 
-    def latest(self, name):
-        """What the latest edit wants, and which that is: a decision is as late as the edit that it confirmed."""
-        def speaks_for(x):
-            if not of(x, 'confirms'):
-                return x
-            if name is not None:
-                return x.confirms.get(name) or x
-            # whether the row lives is said by all edits that came before the decision, of any field
-            side = [y for y in self.events if y.version < x.version and not y.is_ground() and bool(y.deletes) == bool(x.deletes) and not of(y, 'confirms')]
-            return max(side, key=Event.stamp) if side else x
-        x = max(self.conflicts()[name][1], key=lambda x: speaks_for(x).stamp())
+    def who_says(self, e, name, values, deleted):
+        """Whom a policy may have let win: those who say what it decides, of whom server_wins takes the one that showed; of the row it may be nobody."""
+        who = self.conflicts()[name][1]
         if name is None:
-            return ({}, bool(x.deletes)), speaks_for(x)
+            return [None] + [x for x in who if bool(x.deletes) == deleted]
+        found = [x for x in who if self.values_of(name, self.registers_of(x)[name]) == values]
+        if self.policy != 'server_wins':
+            return found
+        now, self.events = self.events, self.upto(e.version - 1)
+        shown, self.events = self.shown_event(name), now
+        return [shown] if shown in found else found + [None]    # what the row had may be of none of them
+
+    def latest(self, name):
+        """What the latest edit wants, and which that is."""
+        if name is None:
+            x = max(self.votes(), key=Event.stamp)
+            return ({}, bool(x.deletes)), x
+
+        def speaks_for(x):          # a decision is as late as the edit that it confirmed
+            return of(x, 'confirms', {}).get(name) or x
+        x = max(self.conflicts()[name][1], key=lambda x: speaks_for(x).stamp())
         return (self.values_of(name, self.registers_of(x)[name]), None), speaks_for(x)
+
+    def votes(self):
+        """Who says whether the row lives: all who deleted or edited it, of any field, but who had seen it deleted and left it so."""
+        gone = self.withdrawn()
+
+        def had_seen_deleted(e):
+            word = self.delete_register([x for x in self.events if saw(e, x) and self.speaks(x, None, gone)])
+            return word is not None and word.deletes
+        said = [e for e in self.events if not e.is_ground() and not of(e, 'confirms') and self.speaks(e, None, gone)]
+        return [e for e in said if e.deletes is not None or not undoes(e) and not had_seen_deleted(e)]
 
     # ------------------------------------------------------------------ undo
 
     def undo(self, target, submit, user=None):
-        """Takes an event back: the undo, or None where nothing can be; and the fields that were put back."""
+        """Takes an event back: the undo, or None where nothing can be; the fields that were put back; (field, why, for whom) of those that were not."""
         before = self.withdrawn()
         if target in before:
             raise Rejected('undone already')
         gone = self.withdrawn(target)
-        taken = gone - before
-        births = [e for e in self.events if e.kind in ('Created', 'Baseline')]
-        unborn = set(births) <= gone
-        out = gone - (set(births) - taken if unborn else set())     # what a row held whose creation was undone before is its ground
-        left = [self.without_stand_ins(e, out) for e in self.events if e not in out]
-        deletes, mark, origins, patch = None, None, {}, {}
-        unborn = unborn and bool(set(births) & taken)
-        word, then = self.delete_register(self.events), self.delete_register(left)
-        if word in taken or self.source(word, None) in taken:
-            living = then is not None and not then.deletes
-            if not living and not word.deletes and any(
-                    e.version > target.version and e not in gone and not undoes(e) and (e.patch or e.kind == 'Created') for e in self.events):
-                return None, []
-            deletes = not living
-            if then is not None and not unborn:
-                origins[None] = self.source(of(then, 'real', then), None)
-                mark = (then.mark or then.effective) if deletes else None
-        if not unborn:
+        births = {e for e in self.events if e.kind in ('Created', 'Baseline')}
+        unborn = births <= gone
+        ground = births & gone & before         # what a row held whose creations were undone before is its ground
+        out = gone - (births if unborn and not ground else ground if unborn else set())
+        deletes, mark, origins, patch, kept = None, None, {}, {}, []
+        word = self.delete_register(self.events)
+        then = self.delete_register([e for e in self.events if e not in gone and not self.is_void(e, None, gone, gone)])
+        lives = then is not None and not then.deletes
+        if any(e.deletes is not None for e in before ^ gone) and (word in gone or self.is_void(word, None, gone, gone)):
+            since = [e for e in self.events if e.version > target.version and e not in gone and not undoes(e) and (e.patch or e.kind == 'Created') and (births & gone - before or saw(e, target))]
+            if not lives and not word.deletes and since:
+                return None, [], [(f, 'row', None) for f in target.patch] + [(None, 'changed', since[-1])]
+            if lives or not word.deletes or then and (word in gone or self.source(word, None) is not word):
+                deletes = not lives
+                if then is not None:
+                    origins[None] = self.source(then, None)
+                    mark = (then.mark or then.effective) if deletes else None
+        elif target.deletes is not None:
+            kept.append((None, self.why_kept(word, target), word))
+        if lives or not unborn or not births & gone - before:
+            left = [self.without_void(e, out, gone) for e in self.events if e not in out]
             now, below = self.registers(self.events), self.registers(left)
-            for f in self.chain_fields(target):
-                if now[f][2] in taken or self.source(now[f][2], f) in taken:
+            for f in sorted(now):
+                e = now[f][2]
+                if f in e.patch and (e in out or self.is_void(e, f, out, gone)):
                     patch[f] = below[f][1] if f in below else None
                     if f in below:
                         origins[f] = self.source(of(below[f][2], 'real', below[f][2]), f)
+                elif any(f in x.patch for x in self.chain(target)) and e not in self.chain(target):
+                    kept.append((f, self.why_kept(now[f][2], target), now[f][2]))
         e = self.decide(patch, deletes, submit, strategy='undo', user=user)
-        e.undone, e.origins, e.mark = target, {f: o for f, o in origins.items() if o not in gone}, mark
-        return e, sorted(patch) + ([None] if deletes is not None else [])
+        e.undone, e.origins, e.mark, e.gone = target, {f: o for f, o in origins.items() if o not in gone}, mark, gone
+        return e, sorted(patch) + ([None] if deletes is not None else []), kept
 
-    def chain_fields(self, e):
-        """What it set, and where it is an undo, what it undid."""
-        fields = {f: True for f in e.patch}
-        return dict(fields, **(self.chain_fields(undoes(e)) if undoes(e) else {}))
+    def is_void(self, e, f, out, gone):
+        """Has what an undo put back no ground any more?  Who said it is out, or somebody later is back."""
+        if not undoes(e):
+            return False
+        o = of(e, 'origins').get(f)
+        if o is None and f is None or o in out:
+            return True
+        return any(x.version < e.version and x not in gone and not undoes(x) and (o is None or x.stamp() > o.stamp())
+                   and (x.deletes is not None if f is None else f in x.patch) for x in e.gone)
 
     @staticmethod
-    def without_stand_ins(e, gone):
-        """An undo without what it put back of those who are gone."""
-        origins = of(e, 'origins', {})
-        if not any(o in gone for o in origins.values()):
+    def why_kept(by, target):
+        return 'changed' if saw(by, target) else 'lost'
+
+    @staticmethod
+    def chain(e):
+        """An event, and where it is an undo, what it undid, and so on."""
+        found = [e]
+        while undoes(found[-1]):
+            found.append(undoes(found[-1]))
+        return found
+
+    def without_void(self, e, out, gone):
+        """An undo without what it put back and has no ground any more."""
+        if not undoes(e):
             return e
         copy = Event(e.version, e.kind, e.base, e.device, e.seq, e.submit,
-                     {f: v for f, v in e.patch.items() if origins.get(f) not in gone},
-                     None if origins.get(None) in gone else e.deletes)
+                     {f: v for f, v in e.patch.items() if not self.is_void(e, f, out, gone)})
         copy.effective, copy.mark, copy.real = e.effective, e.mark, e
         return copy

@@ -9,8 +9,10 @@ import traceback
 
 import checks
 import examples
+import guarded
 import jsonmerge
 import machine
+import orders
 import plays
 import plainsql
 import queues
@@ -133,8 +135,10 @@ def make_tests(opts):
         'json_merge, two rounds': lambda s, r: run_plays(s, jsonmerge.some_plays(r, 2, 'PSCPSC', 2 * few)),
         'json_merge, three users': lambda s, r: run_plays(s, jsonmerge.some_plays(r, 3, 'PSC', 40 * few, 60)),
         'queues of devices': lambda s, r: queues.run(s, r, 60 * few),
+        'queues in another order': lambda s, r: orders.run(s, r, 12 * few),
         'state machine: conflicts stay open': lambda s, r: machine.run(s, r, 12 * few, 14, ('merge',)),
         'state machine: policies': lambda s, r: machine.run(s, r, 6 * few, 14, machine.POLICIES[1:]),
+        'state machine: constraints': lambda s, r: guarded.run(s, r, 12 * few, 14),
         'plain SQL': lambda s, r: run_plays(s, plainsql.some_plays(r, 3, 15 * few, 60), plainsql.deliver),
     })
     return tests

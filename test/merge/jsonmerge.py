@@ -85,17 +85,19 @@ class Row(Aggregate):
             patch.update(difference(COLUMN, values[COLUMN], patch.pop(COLUMN)))
         return patch
 
-    def standing(self):
-        """(event, place, value) of edits of the column that nobody replaced who had seen them."""
-        edits = [(e, p, v) for e in self.events if not e.is_ground() for p, v in e.patch.items() if p.split('/')[0] == COLUMN]
-        return [(e, p, v) for e, p, v in edits if not any(saw(x, e) and overlap(p, q) for x, q, _ in edits)]
+    def edits(self):
+        """(event, place, value) of all edits of the column."""
+        return [(e, p, v) for e in self.events if not e.is_ground() for p, v in e.patch.items() if p.split('/')[0] == COLUMN]
 
     def conflicts(self):
-        """Those of the ordinary columns; those of the column by pairs."""
+        """Those of the ordinary columns; those of the column by pairs: nobody who had seen one of them has set the place that both set."""
         found = {f: c for f, c in super().conflicts().items() if f is None or f.split('/')[0] != COLUMN}
-        for (e, p, v), (x, q, w) in itertools.combinations(self.standing(), 2):
+        edits = self.edits()
+        for (e, p, v), (x, q, w) in itertools.combinations(edits, 2):
             if clash(e, x) and overlap(p, q) and contradict(p, v, q, w):
-                found[COLUMN, e.version, x.version] = ('field', [e, x])
+                both = max(p, q, key=len)
+                if not any((saw(y, e) or saw(y, x)) and overlap(o, both) for y, o, _ in edits):
+                    found[COLUMN, e.version, x.version] = ('field', [e, x])
         return found
 
     def in_conflict(self, e):
@@ -109,8 +111,11 @@ class Row(Aggregate):
             if not any(set(who) <= s for f, s in sides.items() if (f or '').split('/')[0] == COLUMN if of_column) and (
                     of_column or name not in have or set(who) != sides[name]):
                 yield 'not in the ledger: %s of %s; there is %s' % (name, who, have)
+        pairs = [set(who) for name, (_, who) in self.conflicts().items() if isinstance(name, tuple)]
         for name, who in sides.items():
-            if not any(clash(e, x) for e in who for x in who):
+            if (name or '').split('/')[0] == COLUMN and not any(pair <= who for pair in pairs):
+                yield 'open, though nothing of it stands: %s of %s' % (name, who)
+            elif not any(clash(e, x) for e in who for x in who):
                 yield 'no clash: %s of %s' % (name, who)
 
     def statuses(self):

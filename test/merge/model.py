@@ -90,9 +90,12 @@ def saw(e, x):
 
 
 def follows(e, x):
-    """Is x an earlier edit of the device that e comes from?  Devices and numbers that are not there are not equal."""
+    """Is x an earlier edit of the device that e comes from?  Devices and numbers that are not there are not equal.
+
+    Not one that came again with a newer base: assumed, that it names e among what it had seen counts for more.
+    """
     return (e.device is not None and e.device == x.device and e.seq is not None and x.seq is not None and
-            x.seq < e.seq)
+            x.seq < e.seq and not (isinstance(e, Event) and isinstance(x, Event) and e.version <= x.base))
 
 
 def clash(e, x):
@@ -237,14 +240,16 @@ class Aggregate:
         if edit.op == 'restore':
             return ('Restored', {}, False, None) if deleted else (None,) * 4
         sent = edit.document if edit.document is not None else edit.set or {}
-        if edit.op == 'create' and values is not None and not deleted:
+        if edit.op == 'create' and values is not None and deleted is False:
             raise Rejected('constraint')
         if edit.op == 'create' or (edit.op == 'save' and values is None):
+            # where others were there first, no default was ever given: what is not named is as they leave it
             rest = {f: v for f, v in self.defaults.items() if f not in sent}
             if deleted:
                 return 'Created', dict(rest, **sent), False, None
             whole = {f for members in self.groups.values() if set(members) & set(sent) for f in members}
-            return 'Created', dict({f: rest.pop(f) for f in whole if f in rest}, **sent), False, rest
+            patch = dict({f: rest.pop(f) for f in whole if f in rest}, **sent)
+            return 'Created', patch, False, {} if self.events else rest
         patch = self.changes(values, edit)
         if edit.op == 'save' and deleted:
             return 'Restored', patch, False, None

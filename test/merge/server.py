@@ -69,7 +69,7 @@ class Raw:
         return dict(self.payload or {}) if self.whole() and not self.patch else self.ops
 
     def defaults(self):
-        return dict(self.payload or {}) if self.whole() and self.patch else {}
+        return dict(self.payload or {}) if self.whole() and self.patch and self.version == 1 else {}
 
     def life(self):
         """Its word on the row's life: True, False, or None where it has none."""

@@ -240,7 +240,8 @@ FROM e CROSS JOIN LATERAL (VALUES
 	(event_type <> 'Baseline' AND effective_timestamp > submit_timestamp AND effective_timestamp > last_high + interval '1 us'
 		AND NOT (coalesce(meta, '{}') ? 'moved_from'), 'effective_timestamp is later than need be'),
 	(submit_timestamp > commit_timestamp, 'submit_timestamp in the future'),
-	(flags & ~127 <> 0, 'unknown flags'),
+	(flags & ~(127 | 1024) <> 0, 'unknown flags'),
+	(flags & 1024 <> 0 AND device_id IS NULL, 'flag 1024 without a device'),
 	(flags & 2 <> 0, 'flag 2 on plain SQL'),
 	((flags & 64 <> 0) <> (coalesce(meta, '{}') ?| '{moved_to,moved_from}'), 'flag 64 is wrong'),
 	(event_type = 'Deleted' AND flags & 1 = 0, 'a Deleted without flag 1'),

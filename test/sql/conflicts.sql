@@ -72,7 +72,10 @@ GRANT SELECT ON conf.base TO PUBLIC;
 SELECT conf.list() AS "open", conf.list(status => 'closed') AS closed, conf.list(status => 'all') AS "all", conf.list(status => NULL) AS "null is all",
 	conf.list('conf.valve') AS valve, conf.list('conf.valve', '1') AS "row", conf.list('conf.valve', '01', 'all') AS "all of the row", conf.list('conf.valve', '77') AS "no row";
 SELECT conf.list(field => 'title') AS title, conf.list(field => 'zip') AS member, conf.list(field => 'address') AS "group",
-	conf.list(field => 'spec') AS "column", conf.list(field => 'spec/dim/length') AS path, conf.list(field => 'spec/dim') AS inside, conf.list(field => 'none') AS none;
+	conf.list(field => 'spec') AS "column", conf.list(field => 'spec/dim/length') AS path, conf.list(field => 'spec/dim') AS inside;
+-- a field that there never was, in the table or in any; a group, or a path of what is no document
+SELECT a, code, message, hint FROM unnest(ARRAY['''conf.valve'', field => ''none''', 'field => ''none''', '''conf.valve'', field => ''title/x''', '''conf.valve'', field => ''none/x''', '''conf.valve'', ''1'', field => ''''', '''conf.valve'', field => ''v''', 'field => ''v''', '''conf.tenant'', field => ''title''', '''conf.valve'', field => ''note''']) AS a,
+	witness.refused(format('SELECT esync_conflicts(%s)', a));
 SELECT conf.list(kind => 'field') AS field, conf.list(kind => 'delete_edit') AS delete_edit, conf.list(kind => 'create_create') AS create_create,
 	conf.list(kind => 'orphan') AS orphan, conf.list(user_id => 'ann') = conf.list() AS ann, conf.list(user_id => 'eve', status => 'all') AS eve;
 SELECT conf.list(after => 0, max_rows => 2) AS "page 1", conf.list(after => 3, max_rows => 2) AS "page 2", conf.list(after => 5, max_rows => 2) AS "page 3",
@@ -95,6 +98,14 @@ ALTER TABLE conf.valve RENAME note TO title;
 ALTER TABLE conf.valve DROP COLUMN spec;
 SELECT n, field, contenders FROM conf.seen WHERE tbl = 'conf.valve'::regclass;
 SELECT conf.list(field => 'title') AS title, conf.list(field => 'title', status => 'closed') AS "title, closed", conf.list(field => 'heading') AS heading;
+-- by a name that a column had, where none has it; by that of one that is gone, and of a group that is
+ALTER TABLE conf.valve RENAME title TO remark;
+ALTER TABLE conf.valve RENAME heading TO head;
+SELECT conf.list(field => 'heading') AS heading, conf.list(field => 'head') AS head, conf.list(field => 'title') AS "title, the latest", conf.list(field => 'spec') AS spec, conf.list(field => 'spec/dim/length') AS path;
+SELECT (SELECT groups FROM esync.tracked_table WHERE relation = 'conf.valve'::regclass) AS groups \gset
+SELECT conf.list(field => k) AS "group" FROM jsonb_object_keys(:'groups') AS k;
+SELECT esync_enable('conf.valve', groups => '{}');
+SELECT conf.list('conf.valve', field => k) AS "group that is no more" FROM jsonb_object_keys(:'groups') AS k;
 SELECT field, version, value, status FROM field_history('conf.valve', '1') WHERE status IN ('conflict', 'lost');
 ROLLBACK;
 

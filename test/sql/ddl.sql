@@ -43,7 +43,7 @@ SELECT * FROM witness.differences('slow', added => '{"f": 5}');
 -- NAME: RENAME COLUMN: history follows
 ALTER TABLE t RENAME COLUMN a TO title;
 SELECT field, version, value FROM field_history('t', 1, 'title');
-SELECT code, message FROM witness.refused($$SELECT * FROM field_history('ddl.t', 1, 'a')$$);
+SELECT DISTINCT field FROM field_history('t', 1, 'a');
 SELECT esync_state('t', 1);
 UPDATE t SET title = 'uno' WHERE id = 1;
 SELECT field, version, value, previous_value, status FROM field_history('t', 1, 'title');

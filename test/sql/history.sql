@@ -100,7 +100,9 @@ SELECT field, version, value, previous_value, status FROM field_history('history
 WHERE field NOT IN ('valve_id', 'pressure', 'secret');
 SELECT field, version, value FROM field_history('history.valve', :'v', 'Title of it');
 SELECT field, version, value, status FROM field_history('history.valve', :'v', 'tags');
-SELECT count(*) FROM field_history('history.valve', :'v', 'title');
+-- its former name does as well; 42703 is a name that nothing ever had
+SELECT DISTINCT field FROM field_history('history.valve', :'v', 'title');
+SELECT field_history('history.valve', :'v', 'titel');
 
 -- a hard delete is a row of its own, and so is what brings the row back
 BEGIN;

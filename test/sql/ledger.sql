@@ -174,7 +174,49 @@ UPDATE block SET pin = 'z' WHERE id = 1;
 SELECT version, event_type, flags & 128 AS conflict FROM esync.event JOIN esync.tracked_table USING (table_id) WHERE relation = 'block'::regclass AND aggregate_id = '1' ORDER BY 1 DESC LIMIT 2;
 SELECT * FROM esync_verify('block');
 
-SELECT esync_disable('block', true), esync_disable('soft', true), esync_disable('doc', true);
+-- NAME: what was changed unseen is what is shown, and none of the contenders; the conflicts are as open as they were
+CREATE TABLE unseen (id int PRIMARY KEY, a int, b int, x int, y int, spec jsonb, c int CONSTRAINT small CHECK (c < 5), gone timestamptz);
+SELECT esync_enable('unseen', groups => '{"pair": ["x", "y"]}', json_merge => '{spec}', tombstone => 'gone');
+SELECT made($$INSERT INTO unseen VALUES (1, 0, 0, 0, 0, '{"k": 0, "l": {"m": 0}}', 0), (2, 0, 0, 0, 0, '{}', 0)$$);
+CREATE VIEW seen AS SELECT field, kind, shown, contenders, status, resolution FROM conflicts WHERE tbl = 'unseen' AND id = '1' ORDER BY n;
+SELECT edit('me', 1, 3, $$UPDATE unseen SET a = 1, x = 1, spec = '{"k": 1, "l": {"m": 1}}' WHERE id = 1$$), edit('you', 1, 4, $$UPDATE unseen SET a = 2, y = 2, spec = '{"k": 2, "l": {"m": 2}}' WHERE id = 1$$);
+SELECT esync_save('unseen', '{"id": 1, "b": 1, "c": 9}', 1, context => '{"user_id": "him"}')->'status' AS status;
+SELECT * FROM seen;
+SET esync.enabled = off;
+UPDATE unseen SET a = 50, y = 50, spec = '{"k": 50, "l": {"m": 2}}', c = 3 WHERE id = 1;
+RESET esync.enabled;
+SELECT esync_rebuild('unseen', source => 'table');
+SELECT * FROM seen;
+-- the edit of something else, undone, leaves them so
+UPDATE unseen SET b = 2 WHERE id = 1;
+CREATE FUNCTION undone(v bigint) RETURNS jsonb LANGUAGE sql AS $$ SELECT esync_undo(event_id)->'undone' FROM esync_history('unseen', 1) WHERE version = v $$;
+SELECT undone(6);
+SELECT * FROM seen;
+
+-- NAME: it is undone, and back: nobody has decided
+SELECT undone(5);
+SELECT * FROM seen;
+SELECT undone(8);
+SELECT * FROM seen;
+SELECT a, x, y, spec, c FROM unseen WHERE id = 1;
+
+-- NAME: an edit that had seen none of it stands against all
+SELECT edit('late', 1, 1, $$UPDATE unseen SET a = 7, y = 7 WHERE id = 1$$);
+SELECT * FROM seen;
+UPDATE unseen SET a = 8, x = 8, spec = '{}', c = 4 WHERE id = 1;
+SELECT * FROM seen;
+
+-- NAME: a row that somebody deleted is there again, and nobody told
+SELECT edit('you', 1, 3, $$UPDATE unseen SET a = 1 WHERE id = 2$$), edit('me', 1, 2, $$UPDATE unseen SET gone = '2025-11-18' WHERE id = 2$$);
+SET esync.enabled = off;
+UPDATE unseen SET gone = NULL WHERE id = 2;
+RESET esync.enabled;
+SELECT kind, shown, contenders ~ '\*' AS any_shown, status FROM conflicts WHERE tbl = 'unseen' AND id = '2';
+UPDATE unseen SET b = 1 WHERE id = 2;
+SELECT kind, shown, contenders ~ '\*' AS any_shown, status FROM conflicts WHERE tbl = 'unseen' AND id = '2';
+SELECT * FROM esync_verify('unseen');
+
+SELECT esync_disable('unseen', true), esync_disable('block', true), esync_disable('soft', true), esync_disable('doc', true);
 SELECT count(*) FROM conflicts;
 RESET search_path;
 DROP SCHEMA led CASCADE;

@@ -2,6 +2,7 @@
 -- recomputes rows and places from the raw events.
 \getenv abs_srcdir PG_ABS_SRCDIR
 \set witness :abs_srcdir '/lib/witness.sql'
+\set devices :abs_srcdir '/lib/devices.sql'
 \set ECHO none
 \i :witness
 \set ECHO all
@@ -9,43 +10,16 @@ SET client_min_messages TO warning;
 SET TIME ZONE 'UTC';
 CREATE SCHEMA pol;
 SET search_path = pol, public;
--- one edit by itself: a device and its user, saved on a day of November
-CREATE FUNCTION send(device text, day int, event jsonb, seq int DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
-	SELECT esync_submit(jsonb_build_object('device_id', device || '-tablet', 'events', jsonb_build_array(
-		jsonb_build_object('id', gen_random_uuid(), 'seq', seq, 'submit_timestamp', format('2025-11-%s 10:00Z', day)) || event)),
-		jsonb_build_object('user_id', device))->'results'->0
-$$;
-CREATE FUNCTION edit(device text, day int, tbl text, changed jsonb, base int DEFAULT 1, key text DEFAULT '1', seq int DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
-	SELECT send(device, day, jsonb_build_object('table', tbl, 'op', 'update', 'key', key, 'base_version', base, 'set', changed), seq)
-$$;
--- an answer without what differs from run to run
-CREATE FUNCTION told(r jsonb) RETURNS jsonb LANGUAGE sql AS $$
-	SELECT (r #- '{row,gone_at}') - 'id' - 'effective_timestamp' - 'duplicate' - 'ignored' - 'rejected_id' - 'conflicts' || CASE WHEN r ? 'conflicts' THEN jsonb_build_object('conflicts',
-		(SELECT jsonb_agg(c - 'conflict_id' - 'others' || jsonb_build_object('others', (SELECT jsonb_agg(o - 'event_id' - 'device_id') FROM jsonb_array_elements(c->'others') o)))
-		FROM jsonb_array_elements(r->'conflicts') c)) ELSE '{}' END
-$$;
-CREATE FUNCTION stream(tbl regclass, key text DEFAULT '1') RETURNS TABLE (v bigint, base bigint, type text, who text, patch jsonb, flags int, meta jsonb) LANGUAGE sql AS $$
-	SELECT version, base_version, event_type, nullif(user_id, session_user), patch, flags,
-		meta - 'resolves' - 'confirms' - 'retried_by' || CASE WHEN meta ? 'resolves' THEN jsonb_build_object('resolves', jsonb_array_length(meta->'resolves')) ELSE '{}' END
-		|| CASE WHEN meta ? 'confirms' THEN jsonb_build_object('confirms', (SELECT jsonb_agg(format('%s of v%s', c->>'field', x.version)) FROM jsonb_array_elements(meta->'confirms') c
-			JOIN witness.events(tbl) x ON x.event_id = (c->>'event_id')::bigint)) ELSE '{}' END
-	FROM witness.events(tbl) e WHERE aggregate_id = key ORDER BY version
-$$;
-CREATE FUNCTION ledger(t regclass) RETURNS TABLE (id text, field text, kind text, base_value jsonb, shown jsonb, contenders text, status text, by text, how text) LANGUAGE sql AS $$
-	SELECT c.aggregate_id, c.field, c.kind, c.base_value, c.shown_value,
-		(SELECT string_agg(format('v%s %s%s', x->'version', x->'value', CASE WHEN (x->'shown')::bool THEN '!' END), ', ' ORDER BY x->'version') FROM jsonb_array_elements(c.contenders) x),
-		c.status, nullif(c.resolved_by, session_user), c.resolution
-	FROM esync_conflicts(t, status => 'all') c ORDER BY conflict_id
-$$;
+\set ECHO none
+\i :devices
+\set ECHO all
 -- tables of one shape for each policy
 CREATE PROCEDURE make(name text, options text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE format('CREATE TABLE %I (id int PRIMARY KEY, title text, n int, street text, zip text, spec jsonb, gone_at timestamptz)', name);
 	EXECUTE format('SELECT public.esync_enable(%L, on_conflict => %L, groups => ''{"address": ["street", "zip"]}'', json_merge => ''{spec}''%s)', name, regexp_replace(name, '_(soft|json)$', ''), options);
 	EXECUTE format('INSERT INTO %I SELECT i, ''t'', 0, ''s'', ''z'', ''{"a": {"x": 1, "y": 1}, "b": 1}'' FROM generate_series(1, 9) i', name);
-	-- long ago, so that what is saved on a day of November is later
-	UPDATE esync.event SET commit_timestamp = '2025-01-01', submit_timestamp = '2025-01-01', branch_timestamp = '2025-01-01', effective_timestamp = '2025-01-01', effective_high = '2025-01-01'
-	WHERE table_id = (SELECT table_id FROM esync.tracked_table t WHERE t.relation = name::regclass);
+	CALL long_ago(name::regclass);
 END
 $$;
 CALL make('server_wins', ''); CALL make('client_wins', ''); CALL make('last_write_wins', ''); CALL make('reject', '');
@@ -73,8 +47,7 @@ BEGIN
 	FOREACH o IN ARRAY '{ann ben cid,ann cid ben,ben ann cid,ben cid ann,cid ann ben,cid ben ann}'::text[] LOOP
 		i := i + 1;
 		EXECUTE format('INSERT INTO %I VALUES (100 + %s, ''t'', 0)', p, i);
-		UPDATE esync.event SET commit_timestamp = '2025-01-01', submit_timestamp = '2025-01-01', branch_timestamp = '2025-01-01', effective_timestamp = '2025-01-01', effective_high = '2025-01-01'
-		WHERE table_id = (SELECT table_id FROM esync.tracked_table t WHERE t.relation = p::regclass) AND aggregate_id = (100 + i)::text;
+		CALL long_ago(p::regclass, ARRAY[100 + i]::text[]);
 		FOREACH d IN ARRAY string_to_array(o, ' ') LOOP
 			-- ben is the last; two of three say the same of n
 			PERFORM edit(d, CASE d WHEN 'ann' THEN 18 WHEN 'ben' THEN 20 ELSE 19 END, p,
@@ -88,6 +61,16 @@ CALL orders('server_wins'); CALL orders('client_wins'); CALL orders('last_write_
 SELECT policy, title, n, string_agg(orders, ', ' ORDER BY orders) FROM ends GROUP BY policy, title, n ORDER BY 1, 2, 3;
 SELECT count(*) FROM esync_conflicts('last_write_wins');
 SELECT p, d.* FROM unnest('{server_wins,client_wins,last_write_wins}'::text[]) p, LATERAL witness.differences(p::regclass) d;
+
+-- an edit on top of a decision is no later than it was saved: who saved after it still wins
+SELECT edit('ann', 12, 'last_write_wins', '{"title": "ann"}', 1, '9')->>'status', edit('ben', 11, 'last_write_wins', '{"title": "ben"}', 1, '9')->'conflicts'->0->>'resolution',
+	edit('ann', 14, 'last_write_wins', '{"title": "on top"}', 4, '9')->>'status', edit('cid', 15, 'last_write_wins', '{"title": "later"}', 1, '9')->'conflicts'->0->>'won', title FROM last_write_wins WHERE id = 9;
+SELECT title FROM last_write_wins WHERE id = 9;
+SELECT version, event_type, user_id, submit_timestamp, effective_timestamp FROM esync_history('last_write_wins', 9) WHERE version > 1 AND version < 6;
+-- of several that say what the row showed, the one that it showed is the winner
+SELECT edit('ann', 17, 'server_wins', '{"title": "same"}', 1, '9')->>'status', edit('ben', 18, 'server_wins', '{"title": "same"}', 1, '9')->>'status', edit('cid', 19, 'server_wins', '{"title": "other"}', 1, '9')->'conflicts'->0->>'resolution';
+SELECT contenders FROM ledger('server_wins') WHERE id = '9';
+SELECT version, user_id, value, status FROM field_history('server_wins', 9, 'title');
 
 -- NAME: a group as a whole, and places inside of a document
 SELECT p, edit('ann', 19, p, '{"street": "ann", "spec": {"a": {"x": 2, "y": 1}, "b": 1}}', 1, '2')->>'status',
@@ -125,9 +108,52 @@ SELECT p, v, type, who, patch, flags, meta FROM tables, LATERAL stream(p::regcla
 SELECT p, v, type, who, patch, flags, meta FROM tables, LATERAL stream(p::regclass, '5') WHERE p NOT LIKE '%soft' AND v > 1;
 SELECT p, l.field, kind, shown, contenders, status, how FROM tables, LATERAL ledger(p::regclass) l WHERE id IN ('3', '5') AND p NOT LIKE '%soft';
 SELECT p, v.* FROM tables, LATERAL esync_verify(p::regclass) v;
+-- two deletes, and an edit of which neither knew: the later one of them shows
+SELECT gone('ann', 17, 'server_wins', '2')->>'status', gone('ben', 18, 'server_wins', '2')->>'status', edit('cid', 19, 'server_wins', '{"title": "cid"}', 1, '2')->>'status';
+SELECT contenders, status FROM ledger('server_wins') WHERE id = '2';
 -- what comes after: an edit that had not seen the decision, later than what it was for, or earlier
 SELECT p, told(edit('cid', 17, p, '{"n": 17}', 1, '5')), told(gone('dan', 21, p, '5')), told(edit('eve', 22, p, '{"n": 22}', 1, '5')) FROM tables WHERE p LIKE 'last_write%';
 SELECT p, v.* FROM tables, LATERAL esync_verify(p::regclass) v;
+
+-- NAME: last_write_wins: whether a row lives that a device deleted and then edited, others edited and deleted, does not depend on the order
+-- a: the device deletes it, b: edits it on top of that, which brings no row back; c: somebody edits it, d: somebody deletes it; each on one of four days
+CREATE TABLE plays AS SELECT row_number() OVER (ORDER BY days, came) + 1000 AS id, days, came FROM
+	(SELECT ARRAY[a, b, c, d] AS days FROM generate_series(11, 14) a, generate_series(11, 14) b, generate_series(11, 14) c, generate_series(11, 14) d WHERE a < b AND cardinality(ARRAY(SELECT DISTINCT unnest(ARRAY[a, b, c, d]))) = 4) x,
+	(SELECT a || b || c || d AS came FROM unnest('{a,b,c,d}'::text[]) a, unnest('{a,b,c,d}'::text[]) b, unnest('{a,b,c,d}'::text[]) c, unnest('{a,b,c,d}'::text[]) d WHERE cardinality(ARRAY(SELECT DISTINCT unnest(ARRAY[a, b, c, d]))) = 4) y;
+CREATE PROCEDURE play(p text) LANGUAGE plpgsql AS $$
+DECLARE r plays; x text; ids text[] := ARRAY(SELECT p.id::text FROM plays p);
+BEGIN
+	EXECUTE format('INSERT INTO %I SELECT id, ''t'', 0 FROM plays', p);
+	CALL long_ago(p::regclass, ids);
+	FOR r IN SELECT * FROM plays LOOP
+		FOREACH x IN ARRAY string_to_array(r.came, NULL) LOOP
+			PERFORM CASE x WHEN 'a' THEN send('ann', r.days[1], jsonb_build_object('table', p, 'op', 'delete', 'key', r.id, 'base_version', 1), 1)
+				WHEN 'b' THEN edit('ann', r.days[2], p, '{"n": 2}', 1, r.id::text, 2) WHEN 'c' THEN edit('cid', r.days[3], p, '{"title": "cid"}', 1, r.id::text) ELSE gone('dan', r.days[4], p, r.id::text) END;
+		END LOOP;
+	END LOOP;
+END
+$$;
+CALL play('last_write_wins'); CALL play('last_write_wins_soft');
+-- it lives if c is later than both deletes; then with all that was edited
+SELECT p, days, array_agg(DISTINCT CASE WHEN s->>'gone_at' IS NULL AND s IS NOT NULL THEN format('%s %s', s->'title', s->'n') ELSE 'gone' END) AS ends, days[3] > greatest(days[1], days[4]) AS living, count(*) AS orders
+FROM unnest('{last_write_wins,last_write_wins_soft}'::text[]) p, plays, LATERAL esync_state(p::regclass, id) s GROUP BY p, days ORDER BY 1, 2;
+-- an undo of an edit is no edit: what was saved between the one that stands and the one that was undone takes the row
+DO $$
+DECLARE p text;
+BEGIN
+	FOREACH p IN ARRAY '{last_write_wins,last_write_wins_soft}'::text[] LOOP
+		EXECUTE format('INSERT INTO %I VALUES (2001, ''t'', 0)', p);
+		UPDATE esync.event SET commit_timestamp = '2025-01-01', submit_timestamp = '2025-01-01', branch_timestamp = '2025-01-01', effective_timestamp = '2025-01-01', effective_high = '2025-01-01'
+		WHERE table_id = (SELECT table_id FROM esync.tracked_table t WHERE t.relation = p::regclass) AND aggregate_id = '2001';
+		PERFORM edit('ann', 11, p, '{"title": "ann"}', 1, '2001'), edit('ben', 13, p, '{"n": 13}', 1, '2001');
+		PERFORM esync_undo(event_id) FROM esync_history(p::regclass, 2001) WHERE version = 3;
+		PERFORM gone('cid', 12, p, '2001');
+	END LOOP;
+END
+$$;
+SELECT p, event_type, h.meta->'deleted' AS deleted, h.submit_timestamp FROM unnest('{last_write_wins,last_write_wins_soft}'::text[]) p, LATERAL esync_history(p::regclass, 2001) h WHERE version > 4;
+SELECT count(*) FROM last_write_wins WHERE id = 2001;
+SELECT p, v.* FROM unnest('{last_write_wins,last_write_wins_soft}'::text[]) p, LATERAL esync_verify(p::regclass) v;
 
 -- NAME: two creations of one row
 SELECT p, send('ann', 18, jsonb_build_object('table', p, 'op', 'create', 'document', '{"id": 50, "title": "ann"}'::jsonb))->>'status',

@@ -67,9 +67,55 @@ DO $$ BEGIN PERFORM esync_rebuild('rb.item'); EXCEPTION WHEN foreign_key_violati
 SELECT count(*) FROM rb.wrong;
 SELECT esync_rebuild('rb.item', source => 'table');
 
+-- NAME: rows that wait for others of the table
+CREATE TABLE rb.tree (id int PRIMARY KEY, parent int REFERENCES rb.tree, slot int UNIQUE, "Na ""me" text);
+SELECT esync_enable('rb.tree');
+INSERT INTO rb.tree VALUES (5, NULL, 50), (3, 5, 30), (2, 3, 20), (1, 2, 10), (7, NULL, 70);
+BEGIN;
+SET LOCAL esync.enabled = off;
+DELETE FROM rb.tree WHERE id < 7;
+COMMIT;
+SELECT esync_rebuild('rb.tree');
+TABLE rb.tree ORDER BY id;
+DELETE FROM rb.tree WHERE id = 1;
+DELETE FROM rb.tree WHERE id = 2;
+BEGIN;
+SET LOCAL esync.enabled = off;
+INSERT INTO rb.tree VALUES (2, 3, 20), (1, 2, 10);
+UPDATE rb.tree SET slot = 51 WHERE id = 5;
+UPDATE rb.tree SET slot = 50 WHERE id = 3;
+COMMIT;
+SELECT esync_rebuild('rb.tree');
+TABLE rb.tree ORDER BY id;
+-- values that changed places wait for each other: nothing is done, the third row neither
+BEGIN;
+SET LOCAL esync.enabled = off;
+UPDATE rb.tree SET slot = 0 WHERE id = 5;
+DELETE FROM rb.tree WHERE id = 7;
+UPDATE rb.tree SET slot = 50 WHERE id = 3;
+UPDATE rb.tree SET slot = 30 WHERE id = 5;
+COMMIT;
+DO $$
+DECLARE detail text; hint text; context text;
+BEGIN
+	PERFORM esync_rebuild('rb.tree');
+EXCEPTION WHEN unique_violation THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, context = PG_EXCEPTION_CONTEXT;
+	RAISE WARNING '% | % | % | %', SQLERRM, detail, hint, split_part(context, E'\n', 1);
+END $$;
+SELECT id, problem FROM (SELECT aggregate_id AS id, problem FROM esync_verify('rb.tree')) AS v;
+ALTER TABLE rb.tree DROP CONSTRAINT tree_slot_key, ADD UNIQUE (slot) DEFERRABLE;
+BEGIN;
+SET CONSTRAINTS ALL DEFERRED;
+SELECT esync_rebuild('rb.tree');
+COMMIT;
+TABLE rb.tree ORDER BY id;
+SELECT * FROM esync_verify('rb.tree');
+
 -- NAME: who may, and of what
 DO $$ BEGIN PERFORM esync_rebuild('rb.item', source => 'both'); EXCEPTION WHEN invalid_parameter_value THEN RAISE WARNING '%', SQLERRM; END $$;
 DO $$ BEGIN PERFORM esync_rebuild('rb.parent'); EXCEPTION WHEN SQLSTATE 'YS001' THEN RAISE WARNING '%', SQLERRM; END $$;
+DO $$ BEGIN PERFORM esync_verify(NULL); EXCEPTION WHEN null_value_not_allowed THEN RAISE WARNING '%', SQLERRM; END $$;
 DO $$ BEGIN PERFORM esync_rebuild(NULL); EXCEPTION WHEN null_value_not_allowed THEN RAISE WARNING '%', SQLERRM; END $$;
 GRANT ALL ON SCHEMA rb TO regress_esync_rebuild;
 GRANT ALL ON rb.item TO regress_esync_rebuild;

@@ -295,7 +295,8 @@ SELECT esync_enable('many');
 SELECT made($$INSERT INTO many SELECT i, 'a', 'b', 'c' FROM generate_series(1, 20) AS i$$);
 SELECT count(edit('me', 1, 3, format($$UPDATE many SET a = 'mine', b = 'mine' WHERE id = %s$$, i))) FROM generate_series(1, 20) AS i;
 SELECT count(edit('you', 1, 2, format($$UPDATE many SET a = 'yours', b = 'yours', c = 'new' WHERE id = %s$$, i))) FROM generate_series(1, 20) AS i;
-SELECT esync_resolve_all('many', 'client_wins', 'a'), esync_resolve_all('many', 'client_wins', 'none');
+SELECT esync_resolve_all('many', 'client_wins', 'a');
+SELECT * FROM fails($$SELECT esync_resolve_all('many', 'client_wins', 'none')$$);
 SELECT a, b, c, count(*) FROM many GROUP BY 1, 2, 3;
 SELECT esync_resolve_all('many', 'server_wins'), esync_resolve_all('many', 'server_wins');
 SELECT a, b, c, count(*) FROM many GROUP BY 1, 2, 3;
@@ -331,6 +332,12 @@ SELECT submit('low' || i, i, 'update', format('{"table": "dec.span", "key": %s, 
 SELECT esync_resolve_all('span', 'client_wins');
 SELECT low, high, a, count(*) FROM span WHERE id >= 10 GROUP BY 1, 2, 3 ORDER BY 4;
 SELECT id, field, kind, status FROM conflicts WHERE tbl = 'span' AND status = 'open';
+-- nor to the other conflicts of its row
+SELECT submit('a' || day, day, 'update', format('{"table": "dec.span", "key": 120, "base_version": 1, "set": {"a": "day %s"}, "submit_timestamp": "2025-11-%s"}', day, day)::jsonb) FROM generate_series(20, 21) AS day;
+SELECT id, field, kind, contenders FROM conflicts WHERE tbl = 'span' AND status = 'open';
+SELECT esync_resolve_all('span', 'client_wins'), esync_resolve_all('span', 'client_wins');
+SELECT id, field, kind, contenders FROM conflicts WHERE tbl = 'span' AND status = 'open';
+SELECT * FROM span WHERE id = 120;
 SELECT esync_resolve_all('span', 'server_wins'), esync_resolve_all('span', 'client_wins');
 SELECT * FROM esync_verify('span');
 
@@ -354,6 +361,88 @@ SELECT * FROM many WHERE id >= 30 ORDER BY id;
 SELECT count(*) FROM conflicts WHERE tbl = 'many' AND status = 'open';
 SELECT aggregate_id, version, event_type, patch FROM esync.event JOIN esync.tracked_table USING (table_id) WHERE relation = 'many'::regclass AND aggregate_id IN ('30', '50') AND event_type = 'Resolved' ORDER BY 1, 2;
 SELECT * FROM esync_verify('many');
+
+-- NAME: fields of a row that is gone: where they are in conflict, or with the row; else there is nothing to show them
+CREATE TABLE gone (id int PRIMARY KEY, a text, b text);
+SELECT esync_enable('gone');
+SELECT made($$INSERT INTO gone SELECT i, 'a', 'b' FROM generate_series(1, 3) AS i$$);
+SELECT edit('me', 1, 2, 'DELETE FROM gone WHERE id = 1'), esync_save('gone', '{"id": 1, "a": "mine"}', 1)->>'status' AS kept;
+SELECT * FROM fails($$SELECT esync_resolve_row('gone', '1', '{"a": {"value": "chosen"}}')$$);
+SELECT kind, status FROM conflicts WHERE tbl = 'gone';
+SELECT told(esync_resolve_row('gone', '1', '{"a": {"value": "chosen"}, "": {"value": {"deleted": false}}}')) #- '{resolved}';
+-- who had not seen the delete is told of that
+SELECT code FROM fails($$DELETE FROM gone WHERE id = 3; SELECT esync_resolve_row('gone', '3', '{"a": {"value": "chosen"}}', 1)$$);
+-- in conflict: that is closed, and the value is there when the row comes back
+SELECT edit('me', 1, 1, $$UPDATE gone SET a = 'mine' WHERE id = 2$$), edit('you', 1, 2, $$UPDATE gone SET a = 'yours' WHERE id = 2$$);
+DELETE FROM gone WHERE id = 2;
+SELECT * FROM fails($$SELECT esync_resolve_row('gone', '2', '{"b": {"value": "chosen"}}')$$);
+SELECT told(esync_resolve_row('gone', '2', '{"a": {"value": "chosen"}}')) #- '{resolved}';
+SELECT told(esync_resolve_row('gone', '2', '{"": {"value": {"deleted": false}}}'));
+SELECT * FROM fails($$SELECT esync_resolve_row('gone', '9', '{"a": {"value": "chosen"}}')$$);
+SELECT * FROM esync_verify('gone');
+-- the tombstone is no field to be chosen: that is the row as a whole, and closes the conflict about it
+CREATE TABLE marked (id int PRIMARY KEY, a text, gone timestamptz);
+SELECT esync_enable('marked', tombstone => 'gone');
+SELECT made($$INSERT INTO marked VALUES (1, 'a')$$);
+SELECT edit('me', 1, 1, 'UPDATE marked SET gone = now()'), edit('you', 1, 2, $$UPDATE marked SET a = 'yours'$$);
+SELECT * FROM fails($$SELECT esync_resolve_row('marked', '1', '{"gone": {"value": null}}')$$) UNION ALL SELECT * FROM fails(format('SELECT esync_resolve_row(''marked'', ''1'', ''{"gone": {"event_id": %s}}'')', event('marked', '1', 2)));
+SELECT kind, status FROM conflicts WHERE tbl = 'marked';
+SELECT told(esync_resolve_row('marked', '1', '{"": {"value": {"deleted": false}}}')) #- '{resolved}';
+SELECT kind, status FROM conflicts WHERE tbl = 'marked';
+
+-- NAME: a path is a JSON pointer, or no client could read the patch
+CREATE TABLE named (id int PRIMARY KEY, street text, zip text, b text, "x/y" int, x jsonb, spec jsonb);
+SELECT esync_enable('named', groups => '{"address": ["street", "zip"]}', json_merge => '{x,spec}');
+SELECT made($$INSERT INTO named VALUES (1, 's', 'z', 'b', 1, '{}', '{"a": {}}')$$);
+SELECT * FROM fails($$SELECT esync_resolve_row('named', '1', '{"spec/~2": {"value": 1}}')$$);
+SELECT * FROM fails($$SELECT esync_resolve_row('named', '1', '{"spec/a/~": {"value": 1}}')$$);
+SELECT * FROM fails(format('SELECT esync_resolve_row(''named'', ''1'', ''{"spec/~a": {"event_id": %s}}'')', event('named', '1', 1)));
+SELECT told(esync_resolve_row('named', '1', '{"spec/a/~1~0": {"value": 1}, "spec/": {"value": 2}, "x/y": {"value": 3}}'));
+SELECT patch, esync_patch('{"spec": {"a": {}}, "x/y": 1}', patch) FROM decisions('named', '1');
+
+-- NAME: a choice is by present names: what is gone is nothing, and stands in nobody's way
+ALTER TABLE named RENAME b TO bb;
+ALTER TABLE named RENAME zip TO code;
+SELECT * FROM fails($$SELECT esync_resolve_row('named', '1', '{"b": {"value": "1"}}')$$);
+SELECT * FROM fails($$SELECT esync_resolve_row('named', '1', '{"zip": {"value": "1"}}')$$);
+SELECT * FROM fails($$SELECT esync_resolve_row('named', '1', '{"address": {"value": {"zip": "1"}}}')$$);
+ALTER TABLE named DROP COLUMN "x/y";
+SELECT told(esync_resolve_row('named', '1', '{"bb": {"value": "c"}, "address": {"value": {"code": "1"}}, "x/y": {"value": 4}}'));
+ALTER TABLE named DROP COLUMN x;
+SELECT * FROM fails($$SELECT esync_resolve_row('named', '1', '{"x/y": {"value": 4}}')$$);
+SELECT * FROM fails($$SELECT esync_resolve_row('named', '1', '{"x": {"value": {}}}')$$);
+SELECT * FROM fails(format('SELECT esync_resolve_row(''named'', ''1'', ''{"x/y": {"event_id": %s}}'')', event('named', '1', 1)));
+ALTER TABLE named RENAME bb TO b;
+SELECT told(esync_resolve_row('named', '1', '{"b": {"value": "d"}, "spec/a~1": {"value": 1}}'));
+ALTER TABLE named RENAME spec TO "a/~";
+SELECT told(esync_resolve_row('named', '1', '{"a/~/a/b": {"value": 1}, "a~1~0/a/c": {"value": 1}}'));
+SELECT * FROM esync_verify('named');
+
+-- NAME: a decision inside of a place names the conflict around it where that ends by it, and where it does not does not
+CREATE TABLE deep (id int PRIMARY KEY, t text, j jsonb);
+SELECT esync_enable('deep', json_merge => '{j}');
+SELECT made(format($$INSERT INTO deep VALUES (%s, 'old', '{"a": {"b": 1, "c": 1}}')$$, i)),
+	edit('me', 1, 1, format($$UPDATE deep SET t = 'mine', j = '{"a": {"b": 2, "c": 1}}' WHERE id = %s$$, i)),
+	edit('you', 1, 3, format($$UPDATE deep SET t = 'yours', j = '{"a": 7}' WHERE id = %s$$, i)) FROM generate_series(1, 3) AS i;
+SELECT edit('eve', 1, 2, $$UPDATE deep SET j = '{"a": {"b": 1, "c": 5}}' WHERE id = 3$$);
+CREATE TABLE answers AS SELECT i, esync_resolve_row('deep', i::text, '{"j/a/b": {"value": 3}}' || CASE WHEN i > 1 THEN '{"t": {"value": "both"}}' ELSE '{}' END::jsonb) AS answer FROM generate_series(1, 3) AS i;
+SELECT i, told(answer) #- '{resolved}' AS answer, meta->'resolves' = answer->'resolved' AS named,
+	(SELECT array_agg(field ORDER BY conflict_id) FROM esync_conflicts('deep', i::text, 'closed') WHERE meta->'resolves' @> to_jsonb(conflict_id)) AS fields
+FROM answers, esync_history('deep', i) AS h WHERE h.event_id = (answer->>'event_id')::bigint ORDER BY i;
+-- undone, it is open again with the others
+SELECT i, string_agg(format('%s %s', c->>'field', c->>'status'), ', ' ORDER BY c->>'field') AS conflicts
+FROM answers, jsonb_array_elements(esync_undo((answer->>'event_id')::bigint)->'conflicts') AS c GROUP BY i ORDER BY i;
+SELECT id, field, status, contenders FROM conflicts WHERE tbl = 'deep' ORDER BY n;
+
+-- NAME: a value that is none of its column, an event_id that can be none, and what is not there: each says what to do
+CREATE TABLE typed (id int PRIMARY KEY, n int, d date, v varchar(3));
+SELECT esync_enable('typed');
+SELECT made($$INSERT INTO typed VALUES (1, 1, '2025-11-16', 'a')$$);
+SELECT edit('me', 1, 1, 'UPDATE typed SET n = 2'), edit('you', 1, 2, 'UPDATE typed SET n = 3');
+SELECT f.code, f.message, f.hint FROM unnest(ARRAY[$$esync_resolve(dec.open_one('typed', '1', 'n'), 'manual', '"abc"')$$, $$esync_resolve(dec.open_one('typed', '1', 'n'), 'manual', '99999999999')$$,
+	$$esync_resolve_row('typed', '1', '{"d": {"value": "abc"}}')$$, $$esync_resolve_row('typed', '1', '{"v": {"value": "abcd"}}')$$, $$esync_resolve_row('typed', '2', '{"n": {"value": 1}}')$$,
+	$$esync_resolve_row('typed', '1', '{"x": {"value": 1}}')$$, $$esync_resolve_row('typed', '1', '{"n": {"event_id": 99999999999999999999}}')$$, $$esync_resolve_row('typed', '1', '{"n": {"event_id": 1.5}}')$$,
+	$$esync_resolve_row('typed', NULL, '{}')$$, $$esync_undo(NULL)$$, $$count(*) FROM esync_conflicts(max_rows => -1)$$]) AS call, LATERAL fails('SELECT ' || call) AS f;
 
 -- NAME: rights and policies
 CREATE ROLE dec_reader; CREATE ROLE dec_writer; CREATE ROLE dec_clerk; CREATE ROLE dec_tenant;
@@ -393,6 +482,43 @@ SELECT id, title FROM block WHERE id IN (61, 62) ORDER BY id;
 SELECT * FROM fails($$SET TRANSACTION READ ONLY; SELECT esync_resolve_all('block', 'client_wins')$$);
 SELECT * FROM esync_verify('block');
 DROP POLICY own ON block;
+-- in bulk a row that policies show and do not let change is left, and so is one that a trigger refuses; a grant that is missing is an error
+CREATE TABLE shared (id int PRIMARY KEY, owner text, a int);
+SELECT esync_enable('shared');
+SELECT made($$INSERT INTO shared VALUES (1, 'postgres', 0), (2, 'dec_tenant', 0), (3, 'dec_tenant', 0)$$);
+SELECT edit('me', 1, 1, format('UPDATE shared SET a = 1 WHERE id = %s', i)), edit('you', 1, 2, format('UPDATE shared SET a = 2 WHERE id = %s', i)) FROM generate_series(1, 3) AS i;
+ALTER TABLE shared ENABLE ROW LEVEL SECURITY;
+CREATE POLICY sees ON shared FOR SELECT USING (true);
+CREATE POLICY owns ON shared FOR UPDATE USING (owner = current_user);
+GRANT SELECT ON shared TO dec_tenant;
+CREATE FUNCTION locked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id = 3 THEN RAISE EXCEPTION 'row % is locked', NEW.id; END IF; RETURN NEW; END $$;
+CREATE TRIGGER locked BEFORE UPDATE ON shared FOR EACH ROW EXECUTE FUNCTION locked();
+SET ROLE dec_tenant;
+SELECT * FROM fails($$SELECT esync_resolve_all('shared', 'server_wins')$$);
+RESET ROLE;
+GRANT UPDATE (owner) ON shared TO dec_tenant;
+SET ROLE dec_tenant;
+SELECT * FROM fails($$SELECT esync_resolve_all('shared', 'server_wins')$$);
+RESET ROLE;
+GRANT UPDATE ON shared TO dec_tenant;
+SET ROLE dec_tenant;
+SET client_min_messages TO notice;
+SELECT esync_resolve_all('shared', 'server_wins');
+SET client_min_messages TO warning;
+SELECT aggregate_id FROM esync_conflicts('shared') ORDER BY 1;
+RESET ROLE;
+SELECT * FROM shared ORDER BY id;
+-- by a strategy for the row conflicts in columns that the caller may not read are passed over, and stay hidden
+CREATE TABLE veiled (id int PRIMARY KEY, a int, secret int);
+SELECT esync_enable('veiled');
+SELECT made($$INSERT INTO veiled VALUES (1, 0, 0)$$);
+SELECT edit('me', 1, 1, 'UPDATE veiled SET a = 1, secret = 1'), edit('you', 1, 2, 'UPDATE veiled SET a = 2, secret = 2');
+GRANT SELECT (id, a), UPDATE (a) ON veiled TO dec_clerk;
+SET ROLE dec_clerk;
+SELECT told(esync_resolve_row('veiled', '1', '"server_wins"')) #- '{resolved}', told(esync_resolve_row('veiled', '1', '"server_wins"')) #- '{resolved}';
+RESET ROLE;
+SELECT field, status FROM conflicts WHERE tbl = 'veiled' ORDER BY 1;
+SELECT * FROM veiled;
 DROP OWNED BY dec_reader, dec_writer, dec_clerk, dec_tenant;
 DROP ROLE dec_reader, dec_writer, dec_clerk, dec_tenant;
 DROP SCHEMA dec CASCADE;

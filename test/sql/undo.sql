@@ -126,6 +126,66 @@ SELECT * FROM undo('8', 2);
 SELECT * FROM undo('8', 3);
 SELECT * FROM undo('8', 4);
 
+-- what lay around the place comes back: nothing, something that is no object, a removal, null
+INSERT INTO item (id, spec) VALUES (21, '{}'), (22, '{"a": {"b": 1, "c": 1}}'), (23, '{"a": {"b": 1, "c": 2}}'), (24, NULL);
+UPDATE item SET spec = '{"a": {"b": {"c": 1}}}' WHERE id = 21;
+SELECT * FROM undo('21', 2);
+SELECT * FROM undo('21', 3);
+SELECT edit('anna', 1, 1, $$UPDATE item SET spec = '{"a": {"b": 2, "c": 1}}' WHERE id = 22$$), edit('ben', 1, 2, $$UPDATE item SET spec = '{"a": 7}' WHERE id = 22$$);
+SELECT esync_resolve_row('item', '22', '{"spec/a/b": {"value": 3}}')->'row'->'spec' AS decided;
+SELECT * FROM undo('22', 4);
+SELECT n, field, contenders, status, resolution FROM ledger('22');
+SELECT * FROM undo('22', 5);
+SELECT n, field, contenders, status, resolution FROM ledger('22');
+SELECT edit('anna', 1, 1, $$UPDATE item SET spec = '{}' WHERE id = 23$$), edit('ben', 1, 2, $$UPDATE item SET spec = '{"a": {"b": 9, "c": 2}}' WHERE id = 23$$);
+SELECT * FROM undo('23', 3);
+SELECT esync_resolve_row('item', '24', '{"spec/a/b": {"value": 3}}')->'row'->'spec' AS decided;
+SELECT * FROM undo('24', 2);
+SELECT * FROM undo('24', 3);
+-- a column of its own, whose name is a place of another one
+CREATE TABLE slashed (id int PRIMARY KEY, spec jsonb, "spec/a" jsonb);
+SELECT esync_enable('slashed', json_merge => '{spec, spec/a}');
+INSERT INTO slashed VALUES (1, '{}', '{"b": 1}');
+UPDATE slashed SET spec = '{"a": {"b": 2}}', "spec/a" = '{"b": 2}';
+SELECT * FROM undo('1', 2, 'slashed');
+-- each member that comes back knows from which event it is, so that this one can be undone as well
+INSERT INTO item (id, spec) VALUES (25, '{"q": 0}');
+UPDATE item SET spec = '{"q": 0, "k": 1}' WHERE id = 25;
+UPDATE item SET spec = '{"q": 0, "k": 1, "z": 1}' WHERE id = 25;
+SELECT esync_resolve_row('item', '25', '{"spec": {"value": {"r": 1}}}')->'row'->'spec' AS decided;
+SELECT * FROM undo('25', 4);
+SELECT * FROM undo('25', 2);
+SELECT * FROM undo('25', 5);
+-- so is one that had a part in an object that comes back as a whole
+INSERT INTO item (id, spec) VALUES (27, '{}');
+UPDATE item SET spec = '{"c": 1}' WHERE id = 27;
+UPDATE item SET spec = '{"c": 1, "b": 5}' WHERE id = 27;
+UPDATE item SET spec = '5' WHERE id = 27;
+SELECT * FROM undo('27', 4);
+SELECT * FROM undo('27', 2);
+SELECT * FROM undo('27', 6);
+SELECT * FROM undo('27', 5);
+-- digits after the point are no difference, but come back
+INSERT INTO item (id, spec) VALUES (26, '{"x": 1.0}');
+UPDATE item SET spec = '{"x": 1.00}' WHERE id = 26;
+SELECT * FROM undo('26', 2);
+
+-- NAME: inside of a column that is not merged path by path any more
+CREATE TABLE former (id int PRIMARY KEY, j jsonb);
+SELECT esync_enable('former', json_merge => '{j}');
+INSERT INTO former VALUES (1, '{"k": 1}'), (2, '{"k": 1}');
+UPDATE former SET j = '{"k": 1, "z": 1}' WHERE id = 1;
+UPDATE former SET j = '{"k": 2, "z": 1}' WHERE id = 1;
+SELECT edit('anna', 1, 1, $$UPDATE former SET j = '{"k": 2}' WHERE id = 2$$), edit('ben', 1, 2, $$UPDATE former SET j = '{"k": 3}' WHERE id = 2$$);
+SELECT esync_enable('former', json_merge => '{}');
+SELECT * FROM undo('1', 3, 'former');
+SELECT * FROM undo('1', 4, 'former');
+UPDATE former SET j = '{"q": 1}' WHERE id = 1;
+SELECT * FROM undo('1', 6, 'former');
+SELECT * FROM undo('1', 2, 'former');
+SELECT esync_resolve(conflict_id, 'server_wins')->'row'->'j' AS decided FROM esync_conflicts('former', '2');
+SELECT * FROM undo('2', 4, 'former');
+
 -- NAME: a delete for good, and back
 INSERT INTO item (id, a) VALUES (9, 'x');
 UPDATE item SET b = 'y' WHERE id = 9;
@@ -192,6 +252,22 @@ SET esync.enabled = off;
 UPDATE item SET a = 'unseen' WHERE id = 15;
 RESET esync.enabled;
 SELECT * FROM undo('15', 2);
+-- a tombstone that was set unseen, with a field or alone, or cleared: the row is back, or deleted again; and that is undone
+INSERT INTO soft VALUES (30, 'a', NULL), (31, 'a', NULL), (32, 'a', '2025-11-16');
+SET esync.enabled = off;
+UPDATE soft SET gone = '2025-11-17', a = 'unseen' WHERE id = 30;
+UPDATE soft SET gone = '2025-11-17' WHERE id = 31;
+UPDATE soft SET gone = NULL WHERE id = 32;
+RESET esync.enabled;
+SELECT esync_rebuild('soft', source => 'table');
+SELECT id, e.* FROM generate_series(30, 32) AS id, LATERAL undo(id::text, 2, 'soft') AS e;
+SELECT * FROM soft WHERE id >= 30 ORDER BY id;
+SELECT id, e.* FROM generate_series(30, 32) AS id, LATERAL undo(id::text, 3, 'soft') AS e;
+SELECT * FROM soft WHERE id >= 30 ORDER BY id;
+-- not from those who edited it since
+UPDATE soft SET a = 'edited' WHERE id = 32;
+SELECT * FROM undo('32', 2, 'soft') UNION ALL SELECT * FROM undo('32', 4, 'soft');
+SELECT * FROM esync_verify('soft');
 
 -- NAME: a column that was renamed, and one that is gone
 INSERT INTO item (id, a, b) VALUES (16, 'a1', 'b1');
@@ -245,15 +321,65 @@ RESET ROLE;
 ALTER TABLE guarded DISABLE ROW LEVEL SECURITY;
 SELECT * FROM ledger('1', 'guarded');
 
--- NAME: an undo that had left a field is undone: the field is told, as it is set by another since
+-- NAME: an undo that had left a field is undone: the field is put back, since who had set it later is out
 INSERT INTO guarded VALUES (2, 'a1', 'b');
 UPDATE guarded SET a = 'a2' WHERE id = 2;
 UPDATE guarded SET a = 'a3' WHERE id = 2;
 SELECT * FROM undo('2', 2, 'guarded') UNION ALL SELECT * FROM undo('2', 3, 'guarded') UNION ALL SELECT * FROM undo('2', 4, 'guarded');
 SELECT * FROM fails('SELECT esync_undo(NULL)');
 
+-- NAME: decisions and undos take the times of the context; a branch says nothing of what was seen
+SELECT edit('office', NULL, 0, $$INSERT INTO guarded VALUES (3, 'old', 'b')$$);
+SELECT edit('me', 1, 1, $$UPDATE guarded SET a = 'mine' WHERE id = 3$$), edit('you', 1, 2, $$UPDATE guarded SET a = 'yours' WHERE id = 3$$);
+BEGIN;
+SELECT esync_context(user_id => 'boss', branch_timestamp => '2025-11-17 12:00Z', submit_timestamp => '2025-11-20 12:00Z');
+SELECT jsonb_array_length(esync_resolve(conflict_id, 'client_wins')->'resolved') AS closed FROM esync_conflicts('guarded', '3');
+SELECT conflicts FROM undo('3', 4, 'guarded');
+COMMIT;
+SELECT version, event_type, base_version, branch_timestamp, submit_timestamp, effective_timestamp FROM esync_history('guarded', 3) WHERE version > 3;
+-- after what was seen, whatever the clock; and not from the future
+BEGIN;
+SELECT esync_context(user_id => 'boss', submit_timestamp => '2025-11-17 12:00Z');
+SELECT undone FROM undo('3', 3, 'guarded');
+SELECT esync_context(user_id => 'boss', submit_timestamp => '2999-01-01');
+SELECT undone FROM undo('3', 2, 'guarded');
+COMMIT;
+SELECT version, submit_timestamp < now() - interval '1 day' AS long_ago, effective_timestamp > lag(effective_timestamp) OVER (ORDER BY version) AS after FROM esync_history('guarded', 3) WHERE version > 4;
+
+-- NAME: a conflict of a row that is gone shows what the row holds, which may be what none of its contenders says
+SELECT esync_save('guarded', '{"id": 4, "a": "one"}', 0, context => '{"user_id": "me", "submit_timestamp": "2025-11-17T12:00:00Z"}')->'status' AS one, esync_save('guarded', '{"id": 4, "a": "two"}', 0, context => '{"user_id": "you", "submit_timestamp": "2025-11-21T12:00:00Z"}')->'status' AS two;
+SELECT edit('third', 1, 2, $$UPDATE guarded SET a = 'third' WHERE id = 4$$), edit('fourth', 1, 3, $$UPDATE guarded SET a = 'fourth' WHERE id = 4$$);
+DELETE FROM guarded WHERE id = 4;
+SELECT * FROM undo('4', 1, 'guarded') UNION ALL SELECT * FROM undo('4', 2, 'guarded');
+SELECT * FROM ledger('4', 'guarded');
+SELECT shown_value FROM esync_conflicts('guarded', '4') WHERE field = 'a';
+
+-- NAME: a creation is undone whose default an undo had put back: who contends there is found anew as well
+SELECT esync_save('guarded', '{"id": 5, "b": "one"}', 0, context => '{"user_id": "me", "device_id": "d1"}')->'status' AS one;
+UPDATE guarded SET a = 'set' WHERE id = 5;
+SELECT undone FROM undo('5', 2, 'guarded');
+SELECT esync_save('guarded', '{"id": 5, "a": "two"}', 0, context => '{"user_id": "you", "device_id": "d2", "submit_timestamp": "2025-11-17T12:00:00Z"}')->'status' AS two;
+SELECT field, contenders, status FROM ledger('5', 'guarded');
+SELECT version, kept, shown->'a' AS a, conflicts FROM undo('5', 1, 'guarded');
+SELECT field, contenders, status FROM ledger('5', 'guarded');
+
+-- NAME: who had not seen that the row is back does not hold it: the same as if the edit had arrived after the undo
+INSERT INTO soft SELECT i, 'old' FROM generate_series(20, 22) AS i;
+SELECT edit('anna', 1, 1, format('UPDATE soft SET gone = now() WHERE id = %s', i)), edit('ben', 1, 2, format('UPDATE soft SET a = ''ben'' WHERE id = %s', i)) FROM generate_series(20, 22) AS i;
+SELECT esync_resolve(conflict_id, 'client_wins')->'deleted' FROM esync_conflicts('soft') WHERE aggregate_id IN ('20', '21', '22') ORDER BY 1;
+SELECT edit('carl', 1, 3, 'UPDATE soft SET a = ''carl'' WHERE id = 20');
+SELECT * FROM undo('20', 4, 'soft');
+SELECT * FROM undo('21', 4, 'soft');
+SELECT edit('carl', 1, 3, 'UPDATE soft SET a = ''carl'' WHERE id = 21');
+SELECT id, kind, status, regexp_replace(contenders, '"gone": "[^"]*"', '"gone": …') AS contenders FROM generate_series(20, 21) AS id, LATERAL ledger(id::text, 'soft');
+SELECT id, a, gone IS NOT NULL AS gone FROM soft WHERE id BETWEEN 20 AND 22 ORDER BY id;
+-- back, and who had seen it does
+SELECT * FROM undo('20', 6, 'soft');
+UPDATE soft SET a = 'dan' WHERE id = 22;
+SELECT * FROM undo('22', 4, 'soft');
+
 -- NAME: table and stream agree
-SELECT * FROM esync_verify('item') UNION ALL SELECT * FROM esync_verify('soft') UNION ALL SELECT * FROM esync_verify('guarded');
+SELECT * FROM esync_verify('item') UNION ALL SELECT * FROM esync_verify('slashed') UNION ALL SELECT * FROM esync_verify('former') UNION ALL SELECT * FROM esync_verify('soft') UNION ALL SELECT * FROM esync_verify('guarded');
 
 SET search_path = public;
 DROP SCHEMA un CASCADE;

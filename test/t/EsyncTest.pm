@@ -10,8 +10,9 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(install_checks faults_are_none set_story telling go_on set_late late_names);
+our @EXPORT = qw(install_checks faults_are_none set_story telling go_on set_late late_names kill_server start_killed);
 
 # Makes what faults_are_none and telling need, in a schema of its own.
 sub install_checks
@@ -19,7 +20,7 @@ sub install_checks
 	my ($node, $db) = @_;
 	$node->safe_psql($db, <<'SQL');
 CREATE SCHEMA IF NOT EXISTS checks;
--- the stream by itself: versions 1, 2, 3 ..., ids and times that ascend with them; an edit
+-- the stream by itself: versions 1, 2, 3 ..., ids and times that ascend with them; a touch has no time of its own, an edit
 -- whose author had not seen all of it may lie earlier on the submit axis
 CREATE OR REPLACE FUNCTION checks.faults() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
@@ -31,7 +32,7 @@ BEGIN
 			lag(commit_timestamp) OVER w AS previous_commit, lag(effective_timestamp) OVER w AS previous_effective
 		FROM esync.event AS e WINDOW w AS (PARTITION BY table_id, aggregate_id ORDER BY version)) AS e
 	WHERE version <> n OR event_id <= previous_id OR commit_timestamp < previous_commit
-		OR effective_timestamp <= previous_effective AND base_version = version - 1;
+		OR effective_timestamp <= previous_effective AND base_version = version - 1 AND meta->'touch' IS NULL;
 	RETURN QUERY SELECT format('event_id %s occurs %s times', event_id, count(*)) FROM esync.event
 	GROUP BY event_id HAVING count(*) > 1;
 	FOR tbl IN SELECT relation FROM esync.tracked_table WHERE enabled LOOP
@@ -216,6 +217,32 @@ ALTER TABLE item RENAME a TO b;
 SQL
 	late_names($node, $db, 'where it was made');
 	return;
+}
+
+# Kills a server as a crash would, and waits until its children have left the shared memory.
+sub kill_server
+{
+	my ($node) = @_;
+	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	$node->kill9;
+	for (1 .. 100)
+	{
+		last unless kill(0, $pid);
+		usleep(100_000);
+	}
+	return;
+}
+
+# Starts a server that was killed.
+sub start_killed
+{
+	my ($node) = @_;
+	for (1 .. 100)
+	{
+		return if $node->start(fail_ok => 1);
+		usleep(100_000);
+	}
+	die 'the server did not come back';
 }
 
 # Tests: the history of a renamed column is told under its new name.

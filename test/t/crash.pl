@@ -47,20 +47,9 @@ for my $round (1 .. 2)
 	my $acks = IPC::Run::start([ 'psql', '-XqAt', '-f', "$dir/acks.$round.sql", $node->connstr('postgres') ],
 		'>', "$dir/acked.$round", '2>', \my $ack_err);
 	usleep(1_000_000 + 700_000 * $round);
-	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	$node->kill9;
+	kill_server($node);
 	IPC::Run::finish($_) for ($acks, $load);
-	# somebody must reap it, and its children need a moment to leave the shared memory
-	for (1 .. 100)
-	{
-		last unless kill(0, $pid);
-		usleep(100_000);
-	}
-	for (1 .. 100)
-	{
-		last if $node->start(fail_ok => 1);
-		usleep(100_000);
-	}
+	start_killed($node);
 	my @acked = split /\n/, slurp_file("$dir/acked.$round");
 	cmp_ok(scalar(@acked), '>', 10, "round $round: rows were acknowledged (" . scalar(@acked) . ')');
 	my %there = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', 'SELECT id FROM acks');
