@@ -10,16 +10,20 @@ OBJS = \
 	src/base.o \
 	src/batch.o \
 	src/capture.o \
+	src/changes.o \
 	src/clash.o \
 	src/conflict.o \
 	src/conflictfn.o \
+	src/consumer.o \
 	src/context.o \
+	src/cursor.o \
 	src/decide.o \
 	src/decision.o \
 	src/decode.o \
 	src/diff.o \
 	src/diff_array.o \
 	src/edit.o \
+	src/effect.o \
 	src/encode.o \
 	src/esync.o \
 	src/event.o \
@@ -58,6 +62,7 @@ OBJS = \
 	src/resolve.o \
 	src/rights.o \
 	src/row.o \
+	src/run.o \
 	src/scalar.o \
 	src/sets.o \
 	src/shown.o \

@@ -320,6 +320,33 @@ COMMENT ON COLUMN esync.device.conflict IS 'how many were accepted and in confli
 COMMENT ON COLUMN esync.device.rejected IS 'how many were rejected, each try counted';
 COMMENT ON COLUMN esync.device.duplicates IS 'how many had been accepted before';
 
+CREATE TABLE esync.consumer (
+	consumer		text COLLATE "C" PRIMARY KEY,
+	owner			text NOT NULL,
+	tables			integer[],
+	tenant			text,
+	cursor			text,
+	pending			text,
+	leased_until	timestamptz,
+	reset			text,
+	created_at		timestamptz NOT NULL,
+	polled_at		timestamptz,
+	acked_at		timestamptz
+);
+COMMENT ON TABLE esync.consumer IS
+'named cursors: who follows the changes by esync_poll and esync_ack, and how far; esync_consumers() shows them';
+COMMENT ON COLUMN esync.consumer.consumer IS 'its name';
+COMMENT ON COLUMN esync.consumer.owner IS 'name of the role that made it: its members may use it';
+COMMENT ON COLUMN esync.consumer.tables IS 'esync.tracked_table: what it reads; NULL: all that the caller may read';
+COMMENT ON COLUMN esync.consumer.tenant IS 'whose rows it reads; NULL: all';
+COMMENT ON COLUMN esync.consumer.cursor IS 'what was acknowledged; NULL: nothing yet';
+COMMENT ON COLUMN esync.consumer.pending IS 'what was given out last and not acknowledged';
+COMMENT ON COLUMN esync.consumer.leased_until IS 'until then nobody else is given it';
+COMMENT ON COLUMN esync.consumer.reset IS 'why its cursor is of no use any more; NULL: it is good';
+COMMENT ON COLUMN esync.consumer.created_at IS 'when it was made';
+COMMENT ON COLUMN esync.consumer.polled_at IS 'when it was polled last; where nothing was new, noted every ten seconds';
+COMMENT ON COLUMN esync.consumer.acked_at IS 'when something was acknowledged last';
+
 -- they have no key, and must be replicable where everything is published
 ALTER TABLE esync.tracked_column REPLICA IDENTITY FULL;
 ALTER TABLE esync.life REPLICA IDENTITY FULL;
@@ -336,6 +363,7 @@ SELECT pg_catalog.pg_extension_config_dump('esync.temporary_id', '');
 SELECT pg_catalog.pg_extension_config_dump('esync.rejected_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('esync.rejected', '');
 SELECT pg_catalog.pg_extension_config_dump('esync.device', '');
+SELECT pg_catalog.pg_extension_config_dump('esync.consumer', '');
 
 
 ----------------------------------------------------------- triggers: capture.c
@@ -1506,6 +1534,50 @@ COMMENT ON FUNCTION @extschema@.esync_devices() IS
 'who submitted from which device, and what became of it; all of them to whom may SELECT esync.device, to others their own';
 
 
+------------------------------------------- what is new: cursor.c, changes.c, effect.c
+
+CREATE FUNCTION @extschema@.esync_changes(cursor text DEFAULT NULL, max_rows int DEFAULT 500, tables regclass[] DEFAULT NULL,
+	device_id text DEFAULT NULL, tenant text DEFAULT NULL, rows boolean DEFAULT false) RETURNS jsonb
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'esync_changes';
+COMMENT ON FUNCTION @extschema@.esync_changes(text, int, regclass[], text, text, boolean) IS
+'what is new since a cursor, as far as the caller may read it: {"cursor", "has_more", "reset", "reason", "server_now", "changes"}; the cursor answered goes into the next call; NULL is the beginning of what is retained, ''now'' the present, a timestamp that time less esync.since_overlap; reset: the cursor is of no use, begin anew; device_id leaves out that device''s own events, rows gives the whole row each time';
+
+CREATE FUNCTION @extschema@.esync_touch(tbl regclass, key text) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_touch';
+COMMENT ON FUNCTION @extschema@.esync_touch(regclass, text) IS
+'shows a row to every cursor again, by a Baseline event that says nothing of its own: for those who were given the right to see it; needs the right to UPDATE the table';
+
+
+---------------------------------------------------- cursors kept here: consumer.c
+
+CREATE FUNCTION @extschema@.esync_poll(consumer text, max_rows int DEFAULT 500) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_poll';
+COMMENT ON FUNCTION @extschema@.esync_poll(text, int) IS
+'what is new for a named consumer, as esync_changes answers it, at least once: until esync_ack, or for esync.consumer_lease, nobody else is given anything, then it comes again; the first call makes the consumer, from the beginning of what is retained';
+
+CREATE FUNCTION @extschema@.esync_ack(consumer text, cursor text) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_ack';
+COMMENT ON FUNCTION @extschema@.esync_ack(text, text) IS
+'says that the changes which esync_poll answered with this cursor were dealt with; NULL after a reset: the consumer begins anew, with all that is retained';
+
+CREATE FUNCTION @extschema@.esync_consumer_create(consumer text, cursor text DEFAULT NULL, tables regclass[] DEFAULT NULL,
+	tenant text DEFAULT NULL) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_consumer_create';
+COMMENT ON FUNCTION @extschema@.esync_consumer_create(text, text, regclass[], text) IS
+'makes a consumer that begins at a cursor, ''now'', a timestamp, or with NULL at the beginning of what is retained; tables and tenant: what it is given';
+
+CREATE FUNCTION @extschema@.esync_consumer_drop(consumer text) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'esync_consumer_drop';
+COMMENT ON FUNCTION @extschema@.esync_consumer_drop(text) IS 'removes a consumer of the caller''s';
+
+CREATE FUNCTION @extschema@.esync_consumers() RETURNS TABLE (consumer text, owner text, tables regclass[], tenant text,
+	cursor text, pending text, leased_until timestamptz, reset text, lag interval, behind bigint,
+	created_at timestamptz, polled_at timestamptz, acked_at timestamptz)
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'esync_consumers';
+COMMENT ON FUNCTION @extschema@.esync_consumers() IS
+'the consumers of the caller, all of them to whom may SELECT esync.consumer: since when the oldest event waits that was not acknowledged (lag), and how many wait (behind), exactly up to 10000; before filters of tenant and rights; NULL where the cursor is of no use any more';
+
+
 ------------------------------------------------------------------ links: links.c
 
 CREATE FUNCTION @extschema@.esync_orphans(tbl regclass)
@@ -1538,6 +1610,9 @@ CREATE FUNCTION @extschema@.esync_status() RETURNS TABLE (tbl regclass, mode tex
 	aggregates bigint, bytes bigint, oldest timestamptz, newest timestamptz, open_conflicts bigint, rejected bigint,
 	options jsonb)
 LANGUAGE sql STABLE AS $$
+WITH c AS MATERIALIZED (
+	SELECT c.consumer, c.tables, c.lag, c.behind, c.reset FROM @extschema@.esync_consumers() AS c
+)
 SELECT t.relation, t.mode, t.enabled, s.events, s.aggregates, s.bytes, s.oldest, s.newest,
 	esync.open_conflicts(t.relation), esync.open_rejected(t.table_id),
 	pg_catalog.jsonb_build_object('table_id', t.table_id, 'schema', t.schema_name, 'table', t.table_name,
@@ -1545,12 +1620,19 @@ SELECT t.relation, t.mode, t.enabled, s.events, s.aggregates, s.bytes, s.oldest,
 		'mask', t.mask, 'last_modified', t.last_modified, 'tombstone', t.tombstone, 'tenant', t.tenant,
 		'notify', t.notify, 'retention', t.retention, 'since', t.since, 'sql_merge', t.sql_merge,
 		'on_conflict', t.on_conflict, 'groups', t.groups, 'json_merge', t.json_merge, 'links', esync.link_names(t.links))
+	OPERATOR(pg_catalog.||) COALESCE((
+		SELECT pg_catalog.jsonb_build_object('consumers', pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+			'consumer', c.consumer, 'lag', c.lag, 'behind', c.behind, 'reset', c.reset) ORDER BY c.consumer COLLATE "C"))
+		FROM c
+		WHERE t.relation IS NOT NULL
+			AND (c.tables IS NULL OR t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (c.tables::pg_catalog.oid[]))
+		HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0), '{}')
 FROM esync.tracked_table AS t
 CROSS JOIN LATERAL esync.leaf_stats(t.table_id, t.relation) AS s
 ORDER BY t.relation IS NULL, t.schema_name, t.table_name, t.table_id
 $$;
 COMMENT ON FUNCTION @extschema@.esync_status() IS
-'one row a tracked table, disabled and dropped ones included (tbl NULL): how many events of how many rows, their bytes with indexes, and the options in force; reads the whole stream to count it';
+'one row a tracked table, disabled and dropped ones included (tbl NULL): how many events of how many rows, their bytes with indexes, and the options in force, with the consumers that read it and how far they are behind; reads the whole stream to count it';
 
 
 ----------------------------------------------------------------- nobody else's
