@@ -3,7 +3,7 @@
 
 import { parseArgs } from 'node:util';
 import pg from 'pg';
-import { Tally } from './tally.mjs';
+import { Tally } from '../tally.mjs';
 import { conformance } from './conformance.mjs';
 import { cases } from './cases.mjs';
 import { differential } from './differential.mjs';
