@@ -12,6 +12,9 @@ FROM field_history('blocks', :'psv_101', 'vSetPressure');
 \echo
 \echo '== The same row as a graph =================================================================='
 \echo
+\echo 'Newest first.  The server''s line is on the left; a lane leaves it where a copy was taken and joins it'
+\echo 'where the edit was accepted.'
+\echo
 \pset tuples_only on
 \pset format unaligned
 SELECT * FROM esync_graph('blocks', :'psv_101');

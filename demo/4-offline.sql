@@ -7,6 +7,7 @@
 \echo
 \echo '== A week offline ==========================================================================='
 \echo
+\echo 'The week is a fixed one, of November 2025; the server takes what is handed in today.'
 \echo 'Friday: carla enters two valves.  Monday: anna and ben take both along, each on a tablet:'
 \echo
 
@@ -58,7 +59,7 @@ $$ AS anna, $$
   "branch_timestamp": "2025-11-17T07:15:00Z", "submit_timestamp": "2025-11-20T11:45:00Z"}]}
 $$ AS ben \gset
 
-\echo 'There is no network on the platform.  Until Thursday they save on their tablets:'
+\echo 'Out at the valves there is no network.  Until Thursday they save on their tablets:'
 \echo
 SELECT to_char((e ->> 'submit_timestamp')::timestamptz, 'Dy HH24:MI') AS saved, w.who, e ->> 'op' AS op,
 	CASE e ->> 'key' WHEN :'psv_201' THEN 'PSV-201' WHEN :'psv_202' THEN 'PSV-202' ELSE e ->> 'table' END AS "row",
@@ -134,8 +135,7 @@ SELECT p.volume, b."vTagNo" AS "produced by" FROM productions p JOIN blocks b US
 
 \echo '== The lanes ================================================================================'
 \echo
-\echo 'Newest first.  The server''s line is on the left; a lane leaves it where a copy was taken and joins it'
-\echo 'where the edit was accepted.  Ben''s lane came last, although he saved before anna did.'
+\echo 'Ben''s lane came last, although his last save was before anna''s.'
 \echo
 \pset tuples_only on
 \pset format unaligned

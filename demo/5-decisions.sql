@@ -3,6 +3,13 @@
 \echo
 \echo '== Friday: the conflicts are decided ========================================================'
 \echo
+\echo 'The tablets went home with all that there was, and each keeps a cursor for the next time:'
+\echo
+\echo '=> SELECT esync_changes(''now'') ->> ''cursor'';'
+\echo
+SELECT esync_changes('now') ->> 'cursor' AS cursor \gset
+SELECT substr(:'cursor', 1, 40) || '...' AS cursor;
+
 \echo 'Three are open: the pressure and the remarks of PSV-201, and PSV-202, which anna deleted and ben edited.'
 \echo 'What speaks for each pressure?  esync_suggest counts people and rows; it knows nothing of valves:'
 \echo
