@@ -603,16 +603,13 @@ apply(EsyncMerge *m, Target *g, EsyncOutcome *o)
 	tell(m, g, o);
 }
 
-/*
- * Locks the row, and brings the stream up to what the table holds, before a
- * decision about it is prepared; see esync.h.
- */
-bool
-esync_apply_meet(EsyncTracked *t, text *aggregate_id, Datum *key)
+/* Does something with a row that changes nothing in the table; the caller must read all of it. */
+static bool
+look_at_row(EsyncTracked *t, text *aggregate_id, Datum *key, bool (*look) (Target *g))
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Target		g = {0};
-	bool		met;
+	bool		result;
 
 	check_enabled(t);
 	g.t = t;
@@ -623,12 +620,22 @@ esync_apply_meet(EsyncTracked *t, text *aggregate_id, Datum *key)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	MemoryContextSwitchTo(caller);
-	met = meet_row(&g);
+	result = look(&g);
 	MemoryContextSwitchTo(caller);
 	if (g.rel)
 		table_close(g.rel, NoLock);
 	SPI_finish();
-	return met;
+	return result;
+}
+
+/*
+ * Locks the row, and brings the stream up to what the table holds, before a
+ * decision about it is prepared; see esync.h.
+ */
+bool
+esync_apply_meet(EsyncTracked *t, text *aggregate_id, Datum *key)
+{
+	return look_at_row(t, aggregate_id, key, meet_row);
 }
 
 /* Shows the row again; where that gave it its ground, that was enough. */
@@ -637,6 +644,8 @@ touch(Target *g)
 {
 	bool		is_new;
 
+	if (!esync_grants_update(g->t))
+		esync_grants_deny(g->t, ACL_UPDATE, NULL);
 	if (!take_row(g) && g->rights.rls)
 		return false;
 	g->c = esync_capture_for(g->rel ? esync_tracked_get(RelationGetRelid(g->rel)) : g->t, g->rel,
@@ -658,27 +667,7 @@ touch(Target *g)
 bool
 esync_apply_touch(EsyncTracked *t, text *aggregate_id, Datum *key)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	Target		g = {0};
-	bool		touched;
-
-	check_enabled(t);
-	g.t = t;
-	g.aggregate_id = aggregate_id;
-	g.key = key;
-	if (!esync_rights_try(t, &g.rights) || !g.rights.table_wide)
-		esync_grants_deny(t, ACL_SELECT, NULL);
-	if (!esync_grants_update(t))
-		esync_grants_deny(t, ACL_UPDATE, NULL);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	MemoryContextSwitchTo(caller);
-	touched = touch(&g);
-	MemoryContextSwitchTo(caller);
-	if (g.rel)
-		table_close(g.rel, NoLock);
-	SPI_finish();
-	return touched;
+	return look_at_row(t, aggregate_id, key, touch);
 }
 
 /* The fold of all events of a row; NULL: it has none. */

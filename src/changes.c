@@ -137,34 +137,21 @@ is_replaced(const char *schema, const char *name)
 static void
 find_present(EsyncRun *run)
 {
-	EsyncSide	side;
-	ScanKeyData key;
-	Datum	   *values;
-	bool	   *nulls;
-	int			size = 16;
+	List	   *all = esync_tracked_list();
+	ListCell   *lc;
 
-	run->present = palloc(size * sizeof(EsyncTableRun));
-	esync_side_open(&side, "tracked_table", AccessShareLock);
-	values = palloc(sizeof(Datum) * RelationGetDescr(side.rel)->natts);
-	nulls = palloc(sizeof(bool) * RelationGetDescr(side.rel)->natts);
-	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(0));
-	esync_side_scan(&side, "tracked_table_pkey", GetActiveSnapshot(), &key, 1);
-	while (esync_side_next(&side, values, nulls))
+	run->present = palloc((list_length(all) + 1) * sizeof(EsyncTableRun));
+	foreach(lc, all)
 	{
-		int32		id = DatumGetInt32(values[0]);
+		EsyncListed *t = lfirst(lc);
 
-		if (nulls[1] && is_replaced(TextDatumGetCString(values[2]), TextDatumGetCString(values[3])))
+		if (!OidIsValid(t->relation) && is_replaced(t->schema_name, t->table_name))
 			continue;
-		if (run->npresent > 0 && run->present[run->npresent - 1].last == id - 1)
-		{
-			run->present[run->npresent - 1].last = id;
-			continue;
-		}
-		if (run->npresent == size)
-			run->present = repalloc(run->present, (size *= 2) * sizeof(EsyncTableRun));
-		run->present[run->npresent++] = (EsyncTableRun) {id, id};
+		if (run->npresent > 0 && run->present[run->npresent - 1].last == t->table_id - 1)
+			run->present[run->npresent - 1].last = t->table_id;
+		else
+			run->present[run->npresent++] = (EsyncTableRun) {t->table_id, t->table_id};
 	}
-	esync_side_close(&side);
 }
 
 static void

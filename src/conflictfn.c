@@ -421,28 +421,6 @@ list_row(Listing *l)
 	}
 }
 
-/* The tables that are tracked, or were and are still there: a list of OIDs. */
-List *
-esync_tracked_tables(void)
-{
-	EsyncSide	side;
-	ScanKeyData key;
-	List	   *tables = NIL;
-	Datum	   *values;
-	bool	   *nulls;
-
-	esync_side_open(&side, "tracked_table", AccessShareLock);
-	values = palloc(sizeof(Datum) * RelationGetDescr(side.rel)->natts);
-	nulls = palloc(sizeof(bool) * RelationGetDescr(side.rel)->natts);
-	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(0));
-	esync_side_scan(&side, "tracked_table_pkey", GetActiveSnapshot(), &key, 1);
-	while (esync_side_next(&side, values, nulls))
-		if (!nulls[1])
-			tables = lappend_oid(tables, DatumGetObjectId(values[1]));
-	esync_side_close(&side);
-	return tables;
-}
-
 /*
  * Lists a table that nobody named: it is passed over where the caller may not
  * read it, or its key is gone.  Held by a lock, but only if it may be read.

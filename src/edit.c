@@ -16,6 +16,24 @@
 
 /* ----------------------------------------------------------- reading events */
 
+/* An edit of now, with the author and the times that the session tells of; it has no base yet. */
+EsyncEdit
+esync_edit_by(const EsyncContext *context, EsyncVerb verb)
+{
+	EsyncEdit	edit = {.verb = verb, .head_by_default = true, .names_of_now = true};
+
+	edit.has_branch = context->has_branch;
+	edit.branch = context->branch;
+	edit.has_submit = context->has_submit;
+	edit.submit = context->submit;
+	edit.submit_raw = context->submit_raw;
+	edit.offset_ms = context->offset_ms;
+	edit.user_id = context->user_id;
+	edit.db_role = context->db_role;
+	edit.device_id = context->device_id;
+	return edit;
+}
+
 /* how far back events are needed */
 typedef struct Reach
 {

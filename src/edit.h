@@ -154,6 +154,8 @@ typedef struct EsyncIntent
 /* a bit that only withdraw.c sets in EsyncEvent.flags, never stored: the event was undone */
 #define ESYNC_FLAG_WITHDRAWN	0x20000000
 
+/* an edit of now, by the session's author, without a base (edit.c) */
+extern EsyncEdit esync_edit_by(const EsyncContext *context, EsyncVerb verb);
 /* what a constraint refused of an event in a field, and which, unless NULL (refusal.c) */
 extern bool esync_refusal_value(const EsyncTracked *t, const EsyncEvent *e, int field,
 								JsonbValue *value, const char **constraint);

@@ -223,6 +223,15 @@ typedef struct EsyncLink
 	Oid			parent;			/* its key has one column */
 } EsyncLink;
 
+/* a history: of a table that is tracked, or once was */
+typedef struct EsyncListed
+{
+	int32		table_id;
+	Oid			relation;		/* InvalidOid: it was dropped */
+	char	   *schema_name;	/* when it was enabled or dropped */
+	char	   *table_name;
+} EsyncListed;
+
 /*
  * Everything there is to know about a relation whose changes are captured,
  * or read back.  Lives in its own context until the relation, its root or
@@ -516,7 +525,9 @@ extern EsyncTracked *esync_tracked_get(Oid relid);
 extern EsyncTracked *esync_tracked_need(Oid relid);
 /* the table with this table_id; InvalidOid where it is gone */
 extern Oid	esync_tracked_relation(int32 table_id);
-/* the tables that are tracked, or were and are still there (conflictfn.c) */
+/* all histories as the active snapshot has them, EsyncListed by table_id */
+extern List *esync_tracked_list(void);
+/* the OIDs of the tables that are tracked, or were and are still there */
 extern List *esync_tracked_tables(void);
 extern void esync_tracked_check(const EsyncTracked *t);
 extern char *esync_tracked_name(const EsyncTracked *t);

@@ -156,22 +156,12 @@ edit_of(EsyncDecision *d)
 {
 	const EsyncContext *context = esync_context_get();
 	const EsyncEvent *head = esync_decision_head(d);
-	EsyncEdit	edit = {.verb = ESYNC_VERB_RESOLVE};
+	EsyncEdit	edit = esync_edit_by(context, ESYNC_VERB_RESOLVE);
 
-	edit.head_by_default = edit.names_of_now = true;
 	/* what apply finds to have happened unseen is seen by who saw all else */
 	edit.has_base_version = d->expects && head && d->expected < head->version &&
 		strcmp(d->strategy, "event_sourced") != 0;
 	edit.base_version = d->expected;
-	edit.has_branch = context->has_branch;
-	edit.branch = context->branch;
-	edit.has_submit = context->has_submit;
-	edit.submit = context->submit;
-	edit.submit_raw = context->submit_raw;
-	edit.offset_ms = context->offset_ms;
-	edit.user_id = context->user_id;
-	edit.db_role = context->db_role;
-	edit.device_id = context->device_id;
 	edit.meta = meta_of(d, context->meta);
 	edit.set = esync_json_object(d->nset, d->set);
 	if (d->ops)

@@ -192,21 +192,9 @@ assigned(EsyncTracked *t, const EsyncRow *new, const Bitmapset *updated)
 static void
 make_edit(EsyncEdit *edit, const EsyncContext *x, Jsonb *document)
 {
-	memset(edit, 0, sizeof(EsyncEdit));
-	edit->verb = ESYNC_VERB_UPDATE;
-	edit->head_by_default = true;
-	edit->names_of_now = true;
+	*edit = esync_edit_by(x, ESYNC_VERB_UPDATE);
 	edit->has_base_version = x->has_base;
 	edit->base_version = x->base_version;
-	edit->has_branch = x->has_branch;
-	edit->branch = x->branch;
-	edit->has_submit = x->has_submit;
-	edit->submit = x->submit;
-	edit->submit_raw = x->submit_raw;
-	edit->offset_ms = x->offset_ms;
-	edit->user_id = x->user_id;
-	edit->db_role = x->db_role;
-	edit->device_id = x->device_id;
 	edit->meta = x->meta;
 	edit->set = document;
 }

@@ -31,6 +31,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/xid8.h"
 
 #include "esync.h"
@@ -355,6 +356,51 @@ esync_tracked_relation(int32 table_id)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return relid;
+}
+
+/* All tables that are tracked or once were, those that are gone with their names: EsyncListed. */
+List *
+esync_tracked_list(void)
+{
+	EsyncSide	side;
+	ScanKeyData key;
+	Datum		values[TAB_COUNT];
+	bool		nulls[TAB_COUNT];
+	List	   *tables = NIL;
+
+	esync_side_open(&side, "tracked_table", AccessShareLock);
+	ScanKeyInit(&key, TAB_TABLE_ID, BTGreaterStrategyNumber, F_INT4GT, Int32GetDatum(0));
+	esync_side_scan(&side, "tracked_table_pkey", GetActiveSnapshot(), &key, 1);
+	while (esync_side_next(&side, values, nulls))
+	{
+		EsyncListed *t = palloc(sizeof(EsyncListed));
+
+		t->table_id = DatumGetInt32(values[TAB_TABLE_ID - 1]);
+		t->relation = nulls[TAB_RELATION - 1] ? InvalidOid :
+			DatumGetObjectId(values[TAB_RELATION - 1]);
+		t->schema_name = TextDatumGetCString(values[TAB_SCHEMA_NAME - 1]);
+		t->table_name = TextDatumGetCString(values[TAB_TABLE_NAME - 1]);
+		tables = lappend(tables, t);
+	}
+	esync_side_close(&side);
+	return tables;
+}
+
+/* Of these the tables that are there. */
+List *
+esync_tracked_tables(void)
+{
+	List	   *tables = NIL;
+	ListCell   *lc;
+
+	foreach(lc, esync_tracked_list())
+	{
+		EsyncListed *t = lfirst(lc);
+
+		if (OidIsValid(t->relation))
+			tables = lappend_oid(tables, t->relation);
+	}
+	return tables;
 }
 
 /* Resolves the option links; those of which either end is gone are left out. */

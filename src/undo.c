@@ -147,19 +147,8 @@ static void
 apply_changes(EsyncUndo *u, EsyncOutcome *o)
 {
 	const EsyncContext *context = esync_context_get();
-	EsyncEdit	edit = {0};
+	EsyncEdit	edit = esync_edit_by(context, ESYNC_VERB_RESOLVE);
 
-	edit.verb = ESYNC_VERB_RESOLVE;
-	edit.head_by_default = edit.names_of_now = true;
-	edit.has_branch = context->has_branch;
-	edit.branch = context->branch;
-	edit.has_submit = context->has_submit;
-	edit.submit = context->submit;
-	edit.submit_raw = context->submit_raw;
-	edit.offset_ms = context->offset_ms;
-	edit.user_id = context->user_id;
-	edit.db_role = context->db_role;
-	edit.device_id = context->device_id;
 	edit.meta = meta_of(u, context);
 	edit.set = u->nset > 0 ? esync_json_object(u->nset, u->set) : NULL;
 	edit.ops = u->ops ? esync_json_array(u->ops) : NULL;
