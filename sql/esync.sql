@@ -431,6 +431,11 @@ LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_key_as_objec
 COMMENT ON FUNCTION esync.key_object(regclass, text) IS
 'a key of a tracked table as a JSON object of its columns';
 
+CREATE FUNCTION esync.key_columns(tbl regclass) RETURNS name[]
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'esync_key_names';
+COMMENT ON FUNCTION esync.key_columns(regclass) IS
+'the columns of the key of a tracked table by their present names; NULL where the table is not tracked';
+
 
 ------------------------------------------------------------------- switching
 

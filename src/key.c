@@ -12,6 +12,7 @@
 #include "access/nbtree.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -323,6 +324,7 @@ esync_key_object_if_any(EsyncTracked *t, text *aggregate_id)
 
 PG_FUNCTION_INFO_V1(esync_key_as_object);
 PG_FUNCTION_INFO_V1(esync_key_canonical);
+PG_FUNCTION_INFO_V1(esync_key_names);
 
 /* esync.key_object(tbl, key text) */
 Datum
@@ -340,4 +342,23 @@ esync_key_canonical(PG_FUNCTION_ARGS)
 	EsyncTracked *t = esync_tracked_need(PG_GETARG_OID(0));
 
 	PG_RETURN_TEXT_P(esync_key_from_text(t, PG_GETARG_TEXT_PP(1), NULL));
+}
+
+/*
+ * esync.key_columns(tbl): the columns of the key by their present names, in key
+ * order; NULL where the table is not tracked, or a column of its key is gone.
+ */
+Datum
+esync_key_names(PG_FUNCTION_ARGS)
+{
+	EsyncTracked *t = esync_tracked_get(PG_GETARG_OID(0));
+	Datum	   *names;
+
+	if (t == NULL || !t->is_root || t->broken)
+		PG_RETURN_NULL();
+	names = palloc(t->nkeys * sizeof(Datum));
+	for (int k = 0; k < t->nkeys; k++)
+		names[k] = DirectFunctionCall1(namein, CStringGetDatum(t->fields[t->keyfields[k]].name));
+	PG_RETURN_ARRAYTYPE_P(construct_array(names, t->nkeys, NAMEOID, NAMEDATALEN, false,
+										  TYPALIGN_CHAR));
 }

@@ -47,12 +47,12 @@ function query(url, ...members)
 	return Object.fromEntries(members.map(name => [name, url.searchParams.get(name)]));
 }
 
-// The key of a table: its columns with their types, in the order of the index.
+// The key of a table: its columns with their types, in key order; none where the table is not tracked.
 const KEY = `
-SELECT k.name, coalesce(format_type(a.atttypid, a.atttypmod), 'text') AS type
-FROM esync.tracked_table t CROSS JOIN unnest(t.key_columns) WITH ORDINALITY AS k (name, place)
-	LEFT JOIN pg_attribute a ON a.attrelid = t.relation AND a.attname = k.name AND a.attnum > 0
-WHERE t.relation = $1::regclass ORDER BY k.place`;
+SELECT k.name, format_type(a.atttypid, a.atttypmod) AS type
+FROM unnest(esync.key_columns($1::regclass)) WITH ORDINALITY AS k (name, place)
+	JOIN pg_attribute a ON a.attrelid = $1::regclass AND a.attname = k.name
+ORDER BY k.place`;
 
 // A key of several columns is a JSON array or object with a value for each; PostgreSQL reads the values.
 function checkKey(key, columns)

@@ -87,6 +87,24 @@ SELECT left(aggregate_id, 20) AS aggregate_id, length(aggregate_id), count(*) FR
 SELECT count(*) FROM kt WHERE esync_state('kt', k) = jsonb_build_object('k', k, 'v', 1);
 SELECT * FROM witness.differences('kt');
 
+-- NAME: the columns of a key by their present names
+CREATE TABLE kc (a int, b date, c text NOT NULL UNIQUE, PRIMARY KEY (b, a));
+CREATE TABLE kd (LIKE kc INCLUDING INDEXES);
+SELECT esync_enable('kc'), esync_enable('kd', key => '{c}');
+ALTER TABLE kc RENAME COLUMN b TO "B b";
+ALTER TABLE kd RENAME COLUMN c TO d;
+REVOKE SELECT ON esync.tracked_table FROM PUBLIC;
+SET ROLE :"r63";
+SELECT t, esync.key_columns(t::regclass) FROM unnest('{nm.kc,nm.kd,pg_class}'::text[]) t;
+SELECT esync.key_columns(0), esync.key_columns(NULL);
+RESET ROLE;
+GRANT SELECT ON esync.tracked_table TO PUBLIC;
+SELECT esync_disable('kc');
+SELECT esync.key_columns('kc');
+ALTER TABLE kd DROP COLUMN d;
+SELECT esync.key_columns('kd');
+DROP TABLE kd;
+
 -- NAME: search_path empty, and one that puts other objects before
 SET search_path = '';
 INSERT INTO nm.who VALUES (2, 'empty path');

@@ -157,6 +157,29 @@ async function exactKeys(world, tally)
 	tally.test('no other row is written', left === `17 new, ${even} even, ${odd} new`, left);
 }
 
+// The key is what it is called now, whichever columns it is, and whatever a role may read of esync's own tables.
+async function keyNames(world, tally)
+{
+	const { anna, db } = world;
+
+	await db.query(`CREATE TABLE tags (id int PRIMARY KEY, tag text NOT NULL UNIQUE, v text);
+		GRANT SELECT, INSERT, UPDATE, DELETE ON tags TO web_user;
+		SELECT esync_enable('tags', key => '{tag}');
+		ALTER TABLE rates RENAME COLUMN valid_from TO since;
+		ALTER TABLE tags RENAME COLUMN tag TO name;
+		REVOKE SELECT ON esync.tracked_table FROM PUBLIC`);
+	check(tally, 'PUT to a row whose key column was renamed', await anna('PUT',
+		'/rates/' + encodeURIComponent('["USD", "2025-11-01"]'), { rate: 0.8 }), 200, { status: 'accepted', version: 1 });
+	check(tally, 'its new name in the key', await anna('PUT',
+		'/rates/' + encodeURIComponent('{"currency": "USD", "since": "2025-11-01"}'), { rate: 0.9 }), 200, { version: 2 });
+	check(tally, 'its new name in the document', await anna('PUT', '/rates/' + encodeURIComponent('["USD", "2025-11-01"]'),
+		{ since: '2025-11-02', rate: 1 }), 400, { code: 'invalid' });
+	check(tally, 'PUT to a key that is not the primary one', await anna('PUT', '/tags/PSV-1', { id: 1, v: 'x' }), 200,
+		{ status: 'accepted', version: 1 });
+	check(tally, 'PUT to a table that is not tracked', await anna('PUT', '/plain/1', {}), 400, { code: 'unknown_table' });
+	await db.query('GRANT SELECT ON esync.tracked_table TO PUBLIC');
+}
+
 async function deleted(world, tally)
 {
 	const { anna, ben } = world;
@@ -185,6 +208,6 @@ async function deleted(world, tally)
 
 export async function rows(world, tally)
 {
-	for (const part of [merged, byTimes, repeated, refused, exact, exactKeys, deleted])
+	for (const part of [merged, byTimes, repeated, refused, exact, exactKeys, keyNames, deleted])
 		await part(world, tally);
 }
