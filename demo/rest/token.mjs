@@ -51,5 +51,32 @@ export function makeToken(claims, secret)
 	return `${text}.${signature(text, secret).toString('base64url')}`;
 }
 
+// The claims of the command line; an error says what they should be.
+function claimsGiven(text)
+{
+	const claims = JSON.parse(text);
+
+	if (claims === null || typeof claims !== 'object' || Array.isArray(claims))
+		throw new SyntaxError(text);
+	return claims;
+}
+
+function main(text, secret)
+{
+	try
+	{
+		if (text === undefined)
+			throw new Error(`usage: node token.mjs '{"sub": "anna", "role": "technician"}'`);
+		if (!secret)
+			throw new Error('JWT_SECRET is not set');
+		console.log(makeToken(claimsGiven(text), secret));
+	}
+	catch (e)
+	{
+		console.error(e instanceof SyntaxError ? `the claims are no JSON object: ${text}` : e.message);
+		process.exitCode = 1;
+	}
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url))
-	console.log(makeToken(JSON.parse(process.argv[2] ?? '{}'), process.env.JWT_SECRET));
+	main(process.argv[2], process.env.JWT_SECRET);

@@ -1,13 +1,15 @@
 // The layer itself: paths, methods, bodies, /rpc, errors of the server, start and end.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { claimsOf } from '../../../demo/rest/token.mjs';
 import { check } from './world.mjs';
 
 const SERVER = fileURLToPath(new URL('../../../demo/rest/server.mjs', import.meta.url));
+const TOKEN = fileURLToPath(new URL('../../../demo/rest/token.mjs', import.meta.url));
 
 async function requests(world, tally)
 {
@@ -135,6 +137,26 @@ async function program({ where, request }, tally)
 			['ENOENT', 'ECONNREFUSED'].includes(e.code), e.code));
 }
 
+// A token needs a secret and claims; without them the program says so in one line.
+async function tokens(tally)
+{
+	const run = (args, secret) => spawnSync(process.execPath, [TOKEN, ...args], { encoding: 'utf8',
+		env: { ...process.env, JWT_SECRET: secret } });
+
+	for (const [name, args, secret, told] of [['no secret', ['{"sub": "anna"}'], '', 'JWT_SECRET is not set\n'],
+		['no claims', [], 's', /^usage: .*\n$/], ['claims that are no JSON', ['anna'], 's', /^the claims are no JSON object: .*\n$/],
+		['claims that are no object', ['[1]'], 's', /^the claims are no JSON object: .*\n$/]])
+	{
+		const { status, stdout, stderr } = run(args, secret);
+
+		tally.test(`token.mjs with ${name}`, status === 1 && stdout === '' && (stderr === told || told.test?.(stderr)),
+			`${status} ${stdout}${stderr}`);
+	}
+	const { status, stdout } = run(['{"sub": "anna"}'], 's');
+
+	tally.test('token.mjs prints a token', status === 0 && claimsOf(`Bearer ${stdout.trim()}`, 's').sub === 'anna', stdout);
+}
+
 export async function layer(world, tally)
 {
 	await world.db.query(`CREATE FUNCTION wait() RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(1)';
@@ -142,4 +164,5 @@ export async function layer(world, tally)
 		BEGIN RAISE EXCEPTION USING MESSAGE = 'as told', ERRCODE = state, DETAIL = 'd', HINT = 'h'; END $$`);
 	for (const part of [requests, rpc, errors, broken, program])
 		await part(world, tally);
+	await tokens(tally);
 }
