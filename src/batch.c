@@ -451,11 +451,11 @@ take_member(EsyncBatch *b, const EsyncWalk *walk)
 }
 
 /* The error for what is no batch at all. */
-static void
-not_a_batch(const char *what)
+void
+esync_batch_refuse(int sqlerrcode, const char *what)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			(errcode(sqlerrcode),
 			 errmsg("%s", what),
 			 errhint("A batch is {\"device_id\": ..., \"sent_at\": ..., \"events\": [...]}.")));
 }
@@ -599,11 +599,11 @@ esync_batch_parse(EsyncBatch *b, Jsonb *batch)
 	EsyncWalk	walk;
 
 	if (!JB_ROOT_IS_OBJECT(batch))
-		not_a_batch("the batch is not a JSON object");
+		esync_batch_refuse(ERRCODE_INVALID_PARAMETER_VALUE, "the batch is not a JSON object");
 	if (!esync_json_member(&batch->root, "events", 6, &events))
-		not_a_batch("the batch has no \"events\"");
+		esync_batch_refuse(ERRCODE_INVALID_PARAMETER_VALUE, "the batch has no \"events\"");
 	if (events.type != jbvBinary || !JsonContainerIsArray(events.val.binary.data))
-		not_a_batch("\"events\" of the batch is not an array");
+		esync_batch_refuse(ERRCODE_INVALID_PARAMETER_VALUE, "\"events\" of the batch is not an array");
 	esync_walk_init(&walk, &batch->root);
 	while (esync_walk_next(&walk))
 	{

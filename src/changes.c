@@ -114,7 +114,8 @@ find_sources(EsyncRun *run)
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("tables must not contain nulls")));
+					 errmsg("tables must not contain nulls"),
+					 errhint("Leave \"tables\" out for all tables that you may read.")));
 		add_named(run, DatumGetObjectId(relids[i]));
 	}
 }
@@ -642,11 +643,12 @@ esync_touch(PG_FUNCTION_ARGS)
 	Datum	   *key;
 
 	PreventCommandIfReadOnly("esync_touch()");
-	for (int i = 0; i < 2; i++)
-		if (PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not be null", i == 0 ? "table" : "key")));
+	esync_rights_need_table(fcinfo);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("key must not be null"),
+				 errhint("Give the key of a row as text, of several columns that of a JSON array or object.")));
 	LockRelationOid(PG_GETARG_OID(0), RowExclusiveLock);
 	t = esync_tracked_need(PG_GETARG_OID(0));
 	key = palloc(t->nkeys * sizeof(Datum));

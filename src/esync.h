@@ -861,6 +861,8 @@ extern Jsonb *esync_row_read(EsyncTracked *t, const EsyncRights *rights, Datum *
 
 /* ---- rights.c: who may */
 extern void esync_rights_owner(Oid relid);
+/* 22004 where the first argument, a table, is NULL */
+extern void esync_rights_need_table(FunctionCallInfo fcinfo);
 /* the owner of the extension, as which esync's own relations are changed */
 extern Oid	esync_rights_extension_owner(void);
 /* what the caller may read of t; false, or 42501, if not a single column */

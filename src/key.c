@@ -108,6 +108,39 @@ key_does_not_fit(EsyncTracked *t)
 }
 
 /*
+ * One value of a key by its column's type; where that type cannot read it, the
+ * error says which column and type it is about.
+ */
+static Datum
+read_key_value(EsyncTracked *t, int which, const char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile Datum value = (Datum) 0;
+
+	PG_TRY();
+	{
+		value = esync_decode_key_text(t->key, which, text);
+	}
+	PG_CATCH();
+	{
+		const EsyncField *field = &t->fields[t->keyfields[which]];
+		ErrorData  *error;
+
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (error->hint == NULL)
+			error->hint = psprintf("Column \"%s\" of the key of table \"%s\" is of type %s.",
+								   field->name, t->table_name, format_type_be(field->typid));
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	return value;
+}
+
+/*
  * The aggregate_id of key columns given as texts; values, if not NULL, takes
  * them as datums.  They are laid where the key shape looks for them.
  */
@@ -126,7 +159,7 @@ esync_key_from_texts(EsyncTracked *t, char **texts, Datum *values)
 	{
 		if (texts[k] == NULL)
 			key_does_not_fit(t);
-		datums[t->keyattnums[k] - 1] = esync_decode_key_text(t->key, k, texts[k]);
+		datums[t->keyattnums[k] - 1] = read_key_value(t, k, texts[k]);
 		if (values)
 			values[k] = datums[t->keyattnums[k] - 1];
 	}

@@ -223,10 +223,7 @@ esync_rebuild(PG_FUNCTION_ARGS)
 	List	   *ids;
 
 	PreventCommandIfReadOnly("esync_rebuild()");
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("table must not be null")));
+	esync_rights_need_table(fcinfo);
 	r.relid = PG_GETARG_OID(0);
 	esync_rights_owner(r.relid);
 	r.stream = stream_is_right(fcinfo);

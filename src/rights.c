@@ -466,14 +466,22 @@ call_as_owner(FunctionCallInfo fcinfo, const char *name)
 	return result;
 }
 
-/* The table that an administrative function was given; NULL is an error. */
-static Oid
-table_argument(FunctionCallInfo fcinfo)
+/* An error where the first argument, a table, is NULL. */
+void
+esync_rights_need_table(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("table must not be null")));
+				 errmsg("table must not be null"),
+				 errhint("Name a table; to_regclass() gives NULL where there is none of that name.")));
+}
+
+/* The table that an administrative function was given; NULL is an error. */
+static Oid
+table_argument(FunctionCallInfo fcinfo)
+{
+	esync_rights_need_table(fcinfo);
 	if (get_rel_name(PG_GETARG_OID(0)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

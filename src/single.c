@@ -63,10 +63,7 @@ table_name(FunctionCallInfo fcinfo)
 {
 	char	   *name;
 
-	if (PG_ARGISNULL(ARG_TABLE))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("table must not be null")));
+	esync_rights_need_table(fcinfo);
 	name = get_rel_name(PG_GETARG_OID(ARG_TABLE));
 	if (name == NULL)
 		ereport(ERROR,

@@ -735,9 +735,7 @@ esync_submit(PG_FUNCTION_ARGS)
 	EsyncBatch *b;
 
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("batch must not be null")));
+		esync_batch_refuse(ERRCODE_NULL_VALUE_NOT_ALLOWED, "batch must not be null");
 	PreventCommandIfReadOnly("esync_submit()");
 	if (!PG_ARGISNULL(1))
 		esync_context_set(PG_GETARG_JSONB_P(1));

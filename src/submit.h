@@ -139,6 +139,7 @@ typedef struct EsyncBatch
 /* batch.c */
 extern EsyncBatch *esync_batch_begin(const char *via);
 extern void esync_batch_parse(EsyncBatch *b, Jsonb *batch);
+extern void esync_batch_refuse(int sqlerrcode, const char *what);
 extern void esync_batch_single(EsyncBatch *b, Jsonb *event);
 extern void esync_item_reject(EsyncItem *item, const char *code, const char *format,...)
 			pg_attribute_printf(3, 4);

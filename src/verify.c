@@ -609,10 +609,7 @@ esync_verify(PG_FUNCTION_ARGS)
 	Verify		v = {0};
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("table must not be null")));
+	esync_rights_need_table(fcinfo);
 	v.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	v.t = esync_tracked_get(PG_GETARG_OID(0));
 	if (v.t == NULL || !v.t->is_root || v.t->broken == NULL)
