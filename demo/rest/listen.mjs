@@ -14,9 +14,16 @@ const consumer = process.argv[2] ?? 'demo';
 const db = new pg.Client();
 let wake = () => {};
 
-await db.connect();
+// the end, in one line; an error of several addresses has no message of its own
+function fail(e)
+{
+	console.error(e.message || e.code);
+	process.exit(1);
+}
+
+await db.connect().catch(fail);
 db.on('notification', () => wake());
-db.on('error', e => { console.error(e.message); process.exit(1); });
+db.on('error', fail);
 await db.query('LISTEN esync');
 for (;;)
 {
@@ -26,7 +33,7 @@ for (;;)
 	{
 		if (e.code === '55P03')		// what another one polled, or this one before it was killed, is not acknowledged yet
 			return { changes: [] };
-		throw e;
+		fail(e);
 	});
 
 	// acknowledged when it is out of this process, not before

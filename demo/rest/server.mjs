@@ -177,6 +177,11 @@ function main()
 	const [, host, port] = /^(.*):(\d+)$/.exec(values.listen) ?? [];
 	const where = port ? { host, port: Number(port) } : { path: values.listen };
 
+	server.on('error', e =>
+	{
+		console.error(e.message);
+		process.exit(1);
+	});
 	server.listen(where, () =>
 		console.log(`listening on ${port ? `http://${server.address().address}:${server.address().port}` : values.listen}`));
 	for (const signal of ['SIGTERM', 'SIGINT'])

@@ -137,6 +137,17 @@ async function program({ where, request }, tally)
 			['ENOENT', 'ECONNREFUSED'].includes(e.code), e.code));
 }
 
+// What keeps the program from listening is one line, and its end.
+async function refusal({ where }, tally)
+{
+	const run = listen => spawnSync(process.execPath, [SERVER, '--listen', listen], { encoding: 'utf8',
+		env: { ...process.env, PGHOST: where.host } });
+	const { status, stdout, stderr } = run(path.join(where.host, 'nowhere', 'rest.sock'));
+
+	tally.test('a place where it cannot listen', status === 1 && stdout === '' && /^listen EACCES|^listen ENOENT/.test(stderr) &&
+		stderr.split('\n').length === 2, `${status} ${stdout}${stderr}`);
+}
+
 // A token needs a secret and claims; without them the program says so in one line.
 async function tokens(tally)
 {
@@ -162,7 +173,7 @@ export async function layer(world, tally)
 	await world.db.query(`CREATE FUNCTION wait() RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(1)';
 		CREATE FUNCTION fails(state text) RETURNS void LANGUAGE plpgsql AS $$
 		BEGIN RAISE EXCEPTION USING MESSAGE = 'as told', ERRCODE = state, DETAIL = 'd', HINT = 'h'; END $$`);
-	for (const part of [requests, rpc, errors, broken, program])
+	for (const part of [requests, rpc, errors, broken, program, refusal])
 		await part(world, tally);
 	await tokens(tally);
 }

@@ -1,6 +1,6 @@
 // demo/rest/listen.mjs: prints each event, wakes up by NOTIFY, and loses nothing when it is killed.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -105,6 +105,11 @@ export async function listener(world, tally)
 	});
 
 	tally.test('each row in the order of its versions', inverted.length === 0, JSON.stringify(inverted.slice(0, 3)));
+	const nowhere = spawnSync(process.execPath, [LISTENER, 'tests'], { encoding: 'utf8',
+		env: { ...process.env, PGHOST: world.where.host, PGPORT: world.where.port, PGUSER: 'postgres', PGDATABASE: 'no_such' } });
+
+	tally.test('without its database it says so in one line', nowhere.status === 1 && nowhere.stdout === '' &&
+		nowhere.stderr === 'database "no_such" does not exist\n', `${nowhere.status} ${nowhere.stderr}`);
 	console.log(`  listener: ${first.size} events, ${seen.length - first.size} of them repeated`);
 	await one.kill();
 }
