@@ -21,6 +21,7 @@ function fail(e)
 	process.exit(1);
 }
 
+process.stdout.on('error', fail);		// whoever read it has gone
 await db.connect().catch(fail);
 db.on('notification', () => wake());
 db.on('error', fail);
