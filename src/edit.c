@@ -571,7 +571,6 @@ esync_edit_value_in(const EsyncTracked *t, const Jsonb *row, const char *field)
 {
 	JsonbValue	value;
 	EsyncMember *members;
-	char	   *path;
 	int			n = 0;
 
 	if (row == NULL || field == NULL)
@@ -593,25 +592,12 @@ esync_edit_value_in(const EsyncTracked *t, const Jsonb *row, const char *field)
 		}
 		return esync_json_object(n, members);
 	}
-	/* column/path */
-	path = pstrdup(field);
-	esync_json_root(row, &value);
-	for (char *from = path, *to; from; from = to)
-	{
-		char	   *name;
-		int			len;
-
-		to = strchr(from, '/');
-		if (to)
-			*to++ = '\0';
-		name = palloc(strlen(from) + 1);
-		len = esync_pointer_token(psprintf("/%s", from), strlen(from) + 1, name);
-		if (len < 0 || value.type != jbvBinary ||
-			!JsonContainerIsObject(value.val.binary.data) ||
-			!esync_json_member(value.val.binary.data, name, len, &value))
-			return NULL;
-	}
-	return esync_json_from_value(&value);
+	/* column/path: the column as it is named, the path as a JSON pointer */
+	for (const char *slash = strchr(field, '/'); slash; slash = strchr(slash + 1, '/'))
+		if (esync_json_member(&row->root, field, slash - field, &value))
+			return esync_inner_value(&value, slash, strlen(slash), &value) ?
+				esync_json_from_value(&value) : NULL;
+	return NULL;
 }
 
 /* The row by the versions up to one: of the events at hand, where these reach so far back. */

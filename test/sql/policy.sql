@@ -249,5 +249,21 @@ ALTER TABLE guarded DISABLE ROW LEVEL SECURITY;
 DROP OWNED BY pol_rows;
 DROP ROLE pol_rows;
 
+-- NAME: columns of json_merge whose names have a slash or a tilde
+CREATE TABLE odd (id int PRIMARY KEY, "a~c" jsonb, "a/b" jsonb);
+SELECT esync_enable('odd', json_merge => '{"a~c","a/b"}', on_conflict => 'server_wins');
+INSERT INTO odd SELECT i, '{"k": 1, "p/q": 1}', '{"k": 1, "p~": 1}' FROM generate_series(1, 3) i;
+CREATE FUNCTION odd(who text, v int, id int) RETURNS text LANGUAGE sql AS $$
+	SELECT esync_save('odd', format('{"id": %s, "a~c": {"k": %s, "p/q": %2$s}, "a/b": {"k": %2$s, "p~": %2$s}}', id, v)::jsonb, 1,
+		context => jsonb_build_object('user_id', who))->>'status' $$;
+SELECT odd('ann', 2, 1), odd('ben', 3, 1);
+SELECT esync_enable('odd', on_conflict => 'last_write_wins');
+SELECT odd('ann', 2, 2), odd('ben', 3, 2);
+SELECT esync_enable('odd', on_conflict => 'merge');
+SELECT odd('ann', 2, 3), odd('ben', 3, 3);
+SELECT * FROM odd ORDER BY id;
+SELECT aggregate_id, field, base_value, shown_value, resolution FROM esync_conflicts('odd', status => 'all');
+SELECT * FROM esync_verify('odd');
+
 DO $$ BEGIN PERFORM public.esync_disable(relation, true) FROM esync.tracked_table WHERE schema_name = 'pol'; END $$;
 DROP SCHEMA pol, witness CASCADE;
