@@ -465,6 +465,63 @@ follow_move(EsyncMerge *m, const Target *g, EsyncOutcome *o)
 	return outcome.code == NULL;
 }
 
+/* what is written of a late edit of a row that moved */
+typedef struct Late
+{
+	EsyncMerge *m;
+	Target	   *g;
+	EsyncOutcome *o;
+	bool		followed;
+} Late;
+
+/* The edit under the former key, and then what follows its row; fails where that is wrong. */
+static void
+write_late(void *arg)
+{
+	Late	   *late = arg;
+
+	esync_merged_put_rowless(&late->g->c, late->m->intent, late->g->rel ? &late->g->row : NULL);
+	CommandCounterIncrement();
+	late->followed = follow_move(late->m, late->g, late->o);
+	if (!late->followed)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION), errmsg_internal("%s", late->m->message)));
+}
+
+/* May the way of the row that moved lead back to the key at hand? */
+static bool
+comes_back(const EsyncMerge *m)
+{
+	for (int i = m->until; i < m->events->n; i++)
+		if (m->events->e[i].type == ESYNC_CREATED && (m->events->e[i].flags & ESYNC_FLAG_MOVED))
+			return true;
+	return false;
+}
+
+/*
+ * Writes an edit that changes no row, and what of it follows a row that moved.
+ * Where that may lead back here the edit's own event goes first, for its number.
+ * False, and nothing was written: what follows is wrong.
+ */
+static bool
+store_late(EsyncMerge *m, Target *g, EsyncOutcome *o)
+{
+	Late		late = {m, g, o, true};
+	ErrorData  *error;
+
+	if (!comes_back(m))
+	{
+		if (!follow_move(m, g, o))
+			return false;
+		esync_merged_put_rowless(&g->c, m->intent, g->rel ? &g->row : NULL);
+		return true;
+	}
+	error = esync_guard(write_late, &late);
+	if (error && late.followed)
+		ReThrowError(error);
+	return late.followed;
+}
+
 /* The error where an edit is to be written while nobody records. */
 static void
 check_enabled(const EsyncTracked *t)
@@ -587,9 +644,8 @@ apply(EsyncMerge *m, Target *g, EsyncOutcome *o)
 	}
 	if (m->action == ESYNC_ACT_STORE)
 	{
-		if (!follow_move(m, g, o))
+		if (!store_late(m, g, o))
 			return;
-		esync_merged_put_rowless(&g->c, m->intent, g->rel ? &g->row : NULL);
 	}
 	else if (may_go_in_part(m))
 	{

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #include "merge.h"
 #include "paths.h"
@@ -734,15 +735,75 @@ esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole)
 	return list;
 }
 
+/* The columns merged path by path of which an event sets no more than parts. */
+static Bitmapset *
+columns_in_part(EsyncTracked *t, const EsyncEvent *e)
+{
+	Bitmapset  *fields = NULL;
+	EsyncWalk	walk;
+
+	esync_walk_init(&walk, &e->patch->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncPathOp op;
+		int			field;
+
+		if (esync_paths_read(&walk.value, &op) && op.len > op.columnlen &&
+			(field = esync_merge_field_of_op(t, &op, e->event_id)) >= 0)
+			fields = bms_add_member(fields, field);
+	}
+	return fields;
+}
+
+/*
+ * What becomes of the conflicts in columns of which an event sets parts: one about
+ * a place around these is over, or goes on between others, about what is left.
+ */
+static List *
+settle_parts(EsyncTracked *t, const EsyncEvent *e, Bitmapset *fields)
+{
+	EsyncMerge	m = {.t = t, .aggregate_id = e->aggregate_id};
+	List	   *list = NIL;
+	int			field = -1;
+	ListCell   *lc;
+	EsyncFold  *fold;
+
+	m.events = esync_stream_read(t, e->aggregate_id, NULL, SnapshotSelf, false, ESYNC_WANT_EDITS);
+	m.events->e = repalloc_huge(m.events->e, (m.events->n + 1) * sizeof(EsyncEvent));
+	m.events->e[m.events->n++] = *e;
+	esync_withdraw_mark(m.events, 0);
+	while ((field = bms_next_member(fields, field)) >= 0)
+		list = esync_inner_clashes(t, m.events, field, list);
+	list = join_namesakes(list);
+	fold = esync_merge_fold(&m, m.events->n);
+	foreach(lc, list)
+	{
+		EsyncClash *clash = lfirst(lc);
+		JsonbValue	column;
+
+		if (!clash->open)
+			continue;
+		clash->base_value = esync_edit_value_in(t, esync_edit_row_at(&m, clash->base_at),
+												clash->field);
+		if (esync_fold_value(fold, clash->column - 1, &column))
+			esync_inner_tell(clash, &column);
+		esync_clash_mark_shown(&m, e, NULL, clash);
+	}
+	return list;
+}
+
 /* The fields that an event sets, as clashes that are settled: its author had seen all. */
 List *
 esync_clash_settle(EsyncTracked *t, const EsyncEvent *e)
 {
 	List	   *list = NIL;
+	Bitmapset  *in_part;
 	EsyncWalk	walk;
 
 	if (e->type == ESYNC_BASELINE)
 		return NIL;
+	if ((in_part = columns_in_part(t, e)) != NULL)
+		list = settle_parts(t, e, in_part);
 	if (writes_register(e))
 		list = lappend(list, settled(NULL, "superseded"));
 	if (e->type == ESYNC_CREATED && esync_json_count(&e->patch->root) == 0)
@@ -766,5 +827,5 @@ esync_clash_settle(EsyncTracked *t, const EsyncEvent *e)
 		if (field >= 0 && t->fields[field].group >= 0)
 			list = lappend(list, settled(t->groups[t->fields[field].group].name, "superseded"));
 	}
-	return list;
+	return join_namesakes(list);
 }

@@ -230,11 +230,24 @@ disputed(const EsyncLedgerContender *contenders, int n)
 }
 
 /*
+ * Is the latest edit one that set parts of a place, over which others may have
+ * merged since?  What the row shows of it is confirmed as it is.
+ */
+static bool
+is_merged(const EsyncDecision *d, const EsyncPlace *place, const EsyncConflict *conflict,
+		  const EsyncLedgerContender *latest)
+{
+	return place->field >= 0 && d->t->fields[place->field].json_merge &&
+		conflict->shown_event == latest->event_id;
+}
+
+/*
  * What a strategy takes values from.  Before an event that was refused there
  * was what the row shows still.
  */
 static Source
-source_of(EsyncDecision *d, const EsyncConflict *conflict, const JsonbValue *value)
+source_of(EsyncDecision *d, const EsyncPlace *place, const EsyncConflict *conflict,
+		  const JsonbValue *value)
 {
 	int			n;
 	EsyncLedgerContender *all = esync_ledger_contenders(conflict, &n);
@@ -255,6 +268,11 @@ source_of(EsyncDecision *d, const EsyncConflict *conflict, const JsonbValue *val
 	{
 		if (strcmp(d->strategy, "last_write_wins") == 0)
 			one = latest(d, all, n);
+		if (strcmp(d->strategy, "client_wins") != 0 && is_merged(d, place, conflict, one))
+		{
+			source.fold = fold_now(d);
+			return source;
+		}
 		source.event = event_of(d, one->event_id);
 		source.value = &one->value;
 	}
@@ -464,7 +482,7 @@ esync_decide_conflict(EsyncDecision *d, EsyncConflict *conflict, const Jsonb *va
 
 	if (value)
 		esync_json_root(value, given);
-	source = source_of(d, conflict, value ? given : NULL);
+	source = source_of(d, &place, conflict, value ? given : NULL);
 	d->resolves = lappend(d->resolves, conflict);
 	put_place(to, &place);
 	if (is_about_life(conflict))

@@ -256,6 +256,32 @@ inner_op(const Edit *edit, int outer)
 }
 
 /*
+ * What the contenders set of the place, and in parts of it: all of that, for what
+ * nobody contradicts is said by them, too.
+ */
+static void
+tell_contenders(EsyncClash *clash, const Edits *all, const Edit *outermost)
+{
+	for (int i = 0; i < all->n; i++)
+	{
+		const Edit *edit = &all->e[i];
+
+		for (int k = 0; k < clash->ncontenders; k++)
+		{
+			EsyncContender *c = &clash->contenders[k];
+
+			if (c->event_id != edit->c.event_id || c->origin != edit->c.origin ||
+				edit->len < outermost->len || !overlap(edit, outermost))
+				continue;
+			if (edit->len > outermost->len)
+				c->inner = lappend(c->inner, inner_op(edit, outermost->len));
+			else if (!edit->removed)
+				c->value = esync_json_from_value(&edit->value);
+		}
+	}
+}
+
+/*
  * A component as a clash.  Who set just a part of the place is told with what
  * stood there before, as his edits left it: esync_inner_tell.
  */
@@ -278,18 +304,14 @@ clash_of(const EsyncTracked *t, int field, const Edits *all, int root)
 	for (int i = 0; i < all->n; i++)
 	{
 		const Edit *edit = &all->e[i];
-		EsyncContender *c;
 
 		if (root_of(all, i) != root)
 			continue;
-		c = contender_in(clash, edit);
+		(void) contender_in(clash, edit);
 		created &= edit->c.type == ESYNC_CREATED;
 		clash->base_at = Min(clash->base_at, edit->c.base_version);
-		if (edit->len > outermost->len)
-			c->inner = lappend(c->inner, inner_op(edit, outermost->len));
-		else if (!edit->removed)
-			c->value = esync_json_from_value(&edit->value);
 	}
+	tell_contenders(clash, all, outermost);
 	clash->kind = created ? "create_create" : "field";
 	return clash;
 }

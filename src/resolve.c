@@ -521,7 +521,8 @@ esync_resolve_row(PG_FUNCTION_ARGS)
 	take_table(&first, PG_GETARG_OID(0));
 	first.aggregate_id = esync_key_from_text(first.t, PG_GETARG_TEXT_PP(1), first.key);
 	(void) esync_decision_meet(&first, 0, true);
-	if (!esync_decision_seen(&first))
+	if (!esync_decision_seen(&first) ||
+		(esync_decision_head(&first) == NULL && esync_decision_row(&first) == NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("table \"%s\" has no row \"%s\" that you may change",
@@ -669,8 +670,8 @@ resolve_attempt(void *arg)
 }
 
 /*
- * Is an error one of the row at hand, and not of all: a constraint, a trigger or a
- * row policy refuses it, or it is gone?  Grants are missing on every row; whatever
+ * Is an error one of the row at hand, and not of all: a constraint, a trigger, a row
+ * policy or the column's type refuses it, or it is gone?  Grants are missing on every row; whatever
  * checks them says so in these words.
  */
 static bool
@@ -680,6 +681,8 @@ is_of_row(const ErrorData *error)
 		return error->message_id == NULL ||
 			strncmp(error->message_id, "permission denied", strlen("permission denied")) != 0;
 	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION ||
+		error->sqlerrcode == ERRCODE_TRIGGERED_ACTION_EXCEPTION ||
 		error->sqlerrcode == ERRCODE_RAISE_EXCEPTION ||
 		error->sqlerrcode == ERRCODE_NO_DATA_FOUND;
 }

@@ -519,6 +519,55 @@ SELECT told(esync_resolve_row('veiled', '1', '"server_wins"')) #- '{resolved}', 
 RESET ROLE;
 SELECT field, status FROM conflicts WHERE tbl = 'veiled' ORDER BY 1;
 SELECT * FROM veiled;
+-- NAME: what a contender did to all of a place is his value; the latest one, which shows, is confirmed as the row shows it
+CREATE TABLE around (id int PRIMARY KEY, j jsonb);
+SELECT esync_enable('around', json_merge => '{j}');
+INSERT INTO around SELECT i, '{"a": 1, "b": 1, "c": 1}' FROM generate_series(1, 3) i;
+UPDATE around SET j = NULL;
+UPDATE around SET j = '{}';
+SELECT esync_save('around', format('{"id": %s, "j": {"b": 2, "c": 1}}', i)::jsonb, 1, context => '{"user_id": "ben"}')->'status' FROM generate_series(1, 3) i;
+SELECT base_value, shown_value, jsonb_path_query_array(contenders, '$[*].value') AS values FROM esync_conflicts('around', '1');
+SELECT esync_resolve_row('around', '1', '"last_write_wins"')->'row', esync_resolve_row('around', '2', '"client_wins"')->'row';
+-- NAME: plain SQL that answers both sides of a conflict inside of a column closes it; what it leaves goes on between the others
+BEGIN;
+UPDATE around SET j = '{"b": 3}' WHERE id = 3;
+SELECT field, status, resolution FROM esync_conflicts('around', '3', 'all');
+ROLLBACK;
+SELECT esync_save('around', '{"id": 3, "j": {"a": 1, "b": 1, "c": 4}}', 1, context => '{"user_id": "cid"}')->'status';
+UPDATE around SET j = '{"b": 3, "c": 4}' WHERE id = 3;
+SELECT field, status, shown_value, jsonb_path_query_array(contenders, '$[*].user_id') AS users FROM esync_conflicts('around', '3', 'all');
+UPDATE around SET j = '{"b": 3, "c": 5}' WHERE id = 3;
+SELECT field, status, resolution FROM esync_conflicts('around', '3', 'all');
+SELECT * FROM esync_verify('around');
+
+-- NAME: a late edit of a row whose key went away and came back
+CREATE TABLE circle (id int PRIMARY KEY, a int, b int, CHECK (a + b < 10));
+SELECT esync_enable('circle', on_conflict => 'reject');
+INSERT INTO circle VALUES (1, 1, 1);
+UPDATE circle SET id = 2;
+UPDATE circle SET id = 1, a = 5;
+SELECT esync_save('circle', '{"id": 1, "b": 8}', 1) - '{rejected_id,id}'::text[];
+SELECT esync_save('circle', '{"id": 1, "b": 2}', 1)->'status', esync_delete('circle', '2', 1)->'status';
+SELECT * FROM circle;
+SELECT e.aggregate_id, version, event_type, patch, meta FROM esync.event e JOIN esync.tracked_table USING (table_id) WHERE relation = 'circle'::regclass ORDER BY event_id;
+SELECT * FROM esync_verify('circle');
+
+-- NAME: a trigger that turns a row away, and a value that the column's type does not take any more, are of that row alone
+CREATE TABLE turned (id int PRIMARY KEY, t text, n int);
+SELECT esync_enable('turned');
+INSERT INTO turned SELECT i, 't', 100 FROM generate_series(1, 3) i;
+SELECT esync_save('turned', format('{"id": %s, "n": %s}', i, CASE WHEN i = 2 THEN 40000 ELSE 3 END)::jsonb, 1, context => '{"user_id": "ann"}')->'status' FROM generate_series(1, 3) i;
+SELECT esync_save('turned', format('{"id": %s, "n": 2}', i)::jsonb, 1, context => '{"user_id": "ben"}')->'status' FROM generate_series(1, 3) i;
+CREATE FUNCTION turn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN new.id <> 1 THEN new END; END $$;
+CREATE TRIGGER turn BEFORE UPDATE ON turned FOR EACH ROW EXECUTE FUNCTION turn();
+ALTER TABLE turned ALTER n TYPE smallint;
+SELECT esync_resolve_all('turned', 'server_wins');
+SELECT aggregate_id, status FROM esync_conflicts('turned', status => 'all');
+
+-- NAME: a row that never was
+SELECT esync_resolve_row('turned', '99', '{}');
+SELECT esync_resolve_row('turned', '99', '"server_wins"');
+
 DROP OWNED BY dec_reader, dec_writer, dec_clerk, dec_tenant;
 DROP ROLE dec_reader, dec_writer, dec_clerk, dec_tenant;
 DROP SCHEMA dec CASCADE;
