@@ -499,6 +499,17 @@ read_choices(const Jsonb *document)
 	return choices;
 }
 
+/* The error of a row that never was, or that row policies hide from the caller. */
+static void
+no_row(const EsyncDecision *d)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("table \"%s\" has no row \"%s\"%s", d->t->table_name,
+					text_to_cstring(d->aggregate_id), d->rights.rls ? " that you may change" : ""),
+			 errhint("esync_conflicts lists the rows that have conflicts, as aggregate_id.")));
+}
+
 /* esync_resolve_row(tbl regclass, key text, choices jsonb, expected_version bigint) */
 Datum
 esync_resolve_row(PG_FUNCTION_ARGS)
@@ -523,11 +534,7 @@ esync_resolve_row(PG_FUNCTION_ARGS)
 	(void) esync_decision_meet(&first, 0, true);
 	if (!esync_decision_seen(&first) ||
 		(esync_decision_head(&first) == NULL && esync_decision_row(&first) == NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("table \"%s\" has no row \"%s\" that you may change",
-						first.t->table_name, text_to_cstring(first.aggregate_id)),
-				 errhint("esync_conflicts lists the rows that have conflicts, as aggregate_id.")));
+		no_row(&first);
 	d = esync_decision_named(&first);
 	former = esync_decision_former(d);
 	if (choices.type == jbvString)

@@ -564,6 +564,12 @@ ALTER TABLE turned ALTER n TYPE smallint;
 SELECT esync_resolve_all('turned', 'server_wins');
 SELECT aggregate_id, status FROM esync_conflicts('turned', status => 'all');
 
+-- NAME: an identity column that is always generated
+CREATE TABLE numbered (id int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY);
+SELECT esync_enable('numbered');
+INSERT INTO numbered VALUES (1);
+SELECT esync_resolve_row('numbered', '1', '{"n": {"value": 7}}');
+
 -- NAME: a row that never was
 SELECT esync_resolve_row('turned', '99', '{}');
 SELECT esync_resolve_row('turned', '99', '"server_wins"');
