@@ -617,8 +617,8 @@ esync_edit_row_at(EsyncMerge *m, int64 version)
 }
 
 /* What the row holds, or would hold if it were there. */
-static Jsonb *
-row_after(EsyncMerge *m)
+Jsonb *
+esync_edit_row_after(EsyncMerge *m)
 {
 	EsyncFold  *fold = esync_merge_after(m);
 	bool		gone = fold->gone;
@@ -657,7 +657,7 @@ tell_values(EsyncMerge *m, List *clashes)
 			esync_inner_tell(clash, &column);
 		if (clash->column > 0 || strcmp(clash->kind, "constraint") == 0)
 			continue;
-		now = now ? now : row_after(m);
+		now = now ? now : esync_edit_row_after(m);
 		clash->shown_value = esync_edit_value_in(m->t, now, clash->field);
 	}
 }

@@ -180,6 +180,7 @@ extern bool esync_merge_shows(EsyncMerge *m, int field);
 extern void esync_edit_intent(EsyncMerge *m);
 extern Jsonb *esync_edit_row_at(EsyncMerge *m, int64 version);
 extern Jsonb *esync_edit_value_in(const EsyncTracked *t, const Jsonb *row, const char *field);
+extern Jsonb *esync_edit_row_after(EsyncMerge *m);
 extern EsyncEvents *esync_edit_whole(EsyncMerge *m);
 extern bool esync_edit_meet(EsyncMerge *m, bool found);
 

@@ -456,7 +456,7 @@ esync_refusal_clashes(EsyncMerge *m, List *list)
 
 	if (m->refused == NIL)
 		return list;
-	row = esync_fold_state(m->after, true);
+	row = esync_edit_row_after(m);
 	foreach(lc, m->refused)
 	{
 		const EsyncRefusal *r = lfirst(lc);
@@ -751,7 +751,7 @@ esync_refusal_undone(EsyncMerge *m, List *list)
 			esync_ledger_each(m->t->table_id, m->aggregate_id, ESYNC_LEDGER_ALL, 0, SnapshotSelf,
 							  keep_waiting, &reading);
 		if (row == NULL)
-			row = esync_fold_state(m->after, true);
+			row = esync_edit_row_after(m);
 		list = lappend(list, waiting_in(m, f, reading.rows, row));
 	}
 	return list;
@@ -827,7 +827,7 @@ esync_refusal_tell_shown(EsyncMerge *m)
 			(clash->showing = showing(m, clash->field)) == NULL)
 			continue;
 		if (row == NULL)
-			row = esync_fold_state(m->after, true);
+			row = esync_edit_row_after(m);
 		clash->showing->value = esync_edit_value_in(m->t, row, clash->field);
 		clash->showing->shown = true;
 	}

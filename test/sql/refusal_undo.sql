@@ -140,6 +140,17 @@ SELECT back(15), back(15);
 SELECT esync_enable('gauge', groups => '{"span": ["x", "y"]}');
 SELECT * FROM esync_verify('gauge');
 
+-- NAME: what a row showed that is gone is told still
+CREATE TABLE gone (id int PRIMARY KEY, a int, b int, t text, CHECK (a + b < 10));
+SELECT esync_enable('gone');
+INSERT INTO gone VALUES (1, 1, 1, 't');
+SELECT esync_save('gone', '{"id": 1, "a": 8}', 1, context => '{"user_id": "ann"}')->>'status', esync_save('gone', '{"id": 1, "b": 8, "t": "ben"}', 1, context => '{"user_id": "ben"}')->>'status',
+	esync_save('gone', '{"id": 1, "t": "cid", "b": 0}', 1, context => '{"user_id": "cid"}')->>'status';
+DELETE FROM gone;
+SELECT esync_undo(event_id)->'undone' FROM esync_history('gone', 1) WHERE version = 2;
+SELECT field, shown_value, jsonb_path_query_array(contenders, '$[*].value') AS values FROM esync_conflicts('gone');
+SELECT esync_disable('gone', true);
+
 SELECT esync_disable('gauge', true);
 SET search_path = public;
 DROP SCHEMA ru CASCADE;
