@@ -169,12 +169,11 @@ esync_merged_put(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old, const Es
 		put_merge(c, in, &e);
 	}
 	put_derived(c, &in->event, &expected, new);
-	decide(c, in);
-	if (in->cxt)				/* a statement's own, and nobody asks again */
-	{
+	if (in->cxt)				/* a statement's own, and nobody asks again: not the decision either */
 		esync_pending_forget_intent(in);
+	decide(c, in);
+	if (in->cxt)
 		MemoryContextDelete(in->cxt);
-	}
 }
 
 /* A merge took the row. */

@@ -205,6 +205,25 @@ CALL late('ben', 1, $$UPDATE reject SET n = 9 WHERE id = 9$$, 20);
 UPDATE reject SET title = 'now' WHERE id = 9;
 SELECT title, n FROM reject WHERE id = 9;
 
+-- of an edit that loses wholly, where another trigger might have kept the row from being written
+CREATE FUNCTION as_it_is() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER as_it_is BEFORE UPDATE ON client_wins FOR EACH ROW EXECUTE FUNCTION as_it_is();
+CREATE TRIGGER as_it_is BEFORE UPDATE ON server_wins FOR EACH ROW EXECUTE FUNCTION as_it_is();
+SELECT p, told(edit('ann', 19, p, '{"title": "ann"}', 1, '9')) FROM unnest('{server_wins,client_wins}'::text[]) p;
+BEGIN;
+SELECT esync_context(user_id => 'ben', device_id => 'ben-tablet', base_version => 1, submit_timestamp => '2025-11-18 10:00Z');
+UPDATE client_wins SET title = 'ben' WHERE id = 9;
+COMMIT;
+BEGIN;
+SELECT esync_context(user_id => 'ben', device_id => 'ben-tablet', base_version => 1, submit_timestamp => '2025-11-18 10:00Z');
+UPDATE server_wins SET title = 'ben' WHERE id = 9;
+COMMIT;
+SELECT p, s.v, s.base, s.type, s.who, s.patch FROM unnest('{server_wins,client_wins}'::text[]) p, LATERAL stream(p::regclass, '9') s WHERE s.v > 1;
+SELECT p, l.field, l.contenders, l.status, l.how FROM unnest('{server_wins,client_wins}'::text[]) p, LATERAL ledger(p::regclass) l WHERE l.id = '9';
+SELECT p, d.* FROM unnest('{server_wins,client_wins}'::text[]) p, LATERAL witness.differences(p::regclass) d WHERE d.aggregate_id = '9';
+DROP TRIGGER as_it_is ON client_wins;
+DROP TRIGGER as_it_is ON server_wins;
+
 -- NAME: a decision that the database refuses leaves the conflict open
 CREATE TABLE parent (id int PRIMARY KEY);
 CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent, title text);
