@@ -479,11 +479,27 @@ esync_leaf_summarize(EsyncLeafReader *r)
 	UnlockRelationOid(leaf, ShareUpdateExclusiveLock);
 }
 
-/* The event at this place; false where it is not visible. */
+/* The tuple to which an index entry leads, where somebody updated the event in place. */
+static bool
+fetch_by_entry(EsyncLeafReader *r, ItemPointer tid)
+{
+	IndexFetchTableData *scan = table_index_fetch_begin(r->rel);
+	bool		again = false;
+	bool		found = table_index_fetch_tuple(scan, tid, r->snapshot, r->slot, &again, NULL);
+
+	table_index_fetch_end(scan);
+	return found;
+}
+
+/*
+ * The event at this place, of a tuple or an entry of an index; false where it is
+ * not visible.
+ */
 bool
 esync_leaf_fetch(EsyncLeafReader *r, ItemPointer tid, EsyncEvent *event)
 {
-	if (!table_tuple_fetch_row_version(r->rel, tid, r->snapshot, r->slot))
+	if (!table_tuple_fetch_row_version(r->rel, tid, r->snapshot, r->slot) &&
+		!fetch_by_entry(r, tid))
 		return false;
 	slot_getallattrs(r->slot);
 	esync_stream_event(r->slot, event);
