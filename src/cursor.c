@@ -164,11 +164,12 @@ static XLogRecPtr
 insert_end(void)
 {
 	XLogRecPtr	lsn = GetXLogInsertRecPtr();
-	uint32		offset = lsn % XLOG_BLCKSZ;
+	bool		first = XLogSegmentOffset(lsn, wal_segment_size) < XLOG_BLCKSZ;
+	uint32		header = first ? SizeOfXLogLongPHD : SizeOfXLogShortPHD;
 
 	/* behind the header of a page on which there is nothing else yet */
-	if (offset == SizeOfXLogShortPHD || offset == SizeOfXLogLongPHD)
-		lsn -= offset;
+	if (lsn % XLOG_BLCKSZ == header)
+		lsn -= header;
 	return lsn;
 }
 
