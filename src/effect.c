@@ -24,6 +24,9 @@
 /* of so many rows it is remembered what was asked; then all are forgotten */
 #define MAX_SIGHTS 32768
 
+/* set and patch of more bytes are too much for one answer; jsonb ends at 256 MB */
+#define MAX_CHANGE (250 * 1024 * 1024)
+
 /* an open conflict of a row */
 typedef struct OpenConflict
 {
@@ -352,9 +355,8 @@ took(After *a, int field, const Said *said, bool all, JsonbValue *value)
 
 /* What the event says, field by field. */
 static Said *
-read_patch(const EsyncSource *s, const EsyncEvent *e)
+read_patch(const EsyncTracked *t, const EsyncEvent *e)
 {
-	const EsyncTracked *t = s->t;
 	Said	   *said = palloc0((t->nfields + 1) * sizeof(Said));
 	EsyncPathOp op;
 	EsyncWalk	walk;
@@ -367,7 +369,7 @@ read_patch(const EsyncSource *s, const EsyncEvent *e)
 		if (!esync_paths_read(&walk.value, &op))
 			continue;
 		field = esync_merge_field_of_op(t, &op, e->event_id);
-		if (field < 0 || !is_told(s, &t->fields[field]))
+		if (field < 0)
 			continue;
 		if (op.columnlen < op.len)
 			said[field].inside = true;
@@ -380,36 +382,49 @@ read_patch(const EsyncSource *s, const EsyncEvent *e)
 	return said;
 }
 
+/* Adds a field to those that are told. */
+static void
+add_field(const EsyncField *f, const JsonbValue *value, EsyncMember *members, int *n)
+{
+	members[*n].key = f->name;
+	members[*n].keylen = strlen(f->name);
+	members[(*n)++].value = *value;
+}
+
 /*
  * Those of the event's fields whose value the row took, and with them the
- * columns that last_modified keeps.
+ * columns that last_modified keeps: also where the row took nothing but what the
+ * caller is not told.
  */
 static Jsonb *
 fields_set(After *a)
 {
 	const EsyncTracked *t = a->s->t;
-	Said	   *said = read_patch(a->s, a->e);
+	Said	   *said = read_patch(t, a->e);
 	EsyncMember *members = palloc(Max(t->nfields, 1) * sizeof(EsyncMember));
 	bool		all = shows_all(a->e);
+	bool		any = false;
+	JsonbValue	value;
 	int			n = 0;
 
-	for (int i = 0; i < t->nfields && t->fields[i].attnum != 0; i++)
-		if ((said[i].whole || said[i].inside) && took(a, i, &said[i], all, &members[n].value))
-		{
-			members[n].key = t->fields[i].name;
-			members[n++].keylen = strlen(t->fields[i].name);
-		}
-	for (int i = 0; n > 0 && t->nstamps > 0 && i < t->nfields; i++)
+	for (int i = 0; i < t->nfields; i++)
 	{
-		const EsyncField *f = &t->fields[i];
+		bool		told = is_told(a->s, &t->fields[i]);
 
-		if (!f->stamp || !is_told(a->s, f))
+		if (!(said[i].whole || said[i].inside) || (!told && (any || t->nstamps == 0)) ||
+			!took(a, i, &said[i], all, &value))
 			continue;
-		find_row(a);
-		members[n].key = f->name;
-		members[n].keylen = strlen(f->name);
-		value_in(f, a->row, a->names_at, &members[n++].value);
+		any = true;
+		if (told)
+			add_field(&t->fields[i], &value, members, &n);
 	}
+	for (int i = 0; any && t->nstamps > 0 && i < t->nfields; i++)
+		if (t->fields[i].stamp && is_told(a->s, &t->fields[i]))
+		{
+			find_row(a);
+			value_in(&t->fields[i], a->row, a->names_at, &value);
+			add_field(&t->fields[i], &value, members, &n);
+		}
 	return esync_json_object(n, members);
 }
 
@@ -643,13 +658,19 @@ esync_effect_change(EsyncSource *s, const EsyncAsked *asked, EsyncEvent *e, Esyn
 		"aggregate_type", "branch_timestamp", "commit_timestamp", "submit_timestamp",
 	"effective_timestamp"};
 	EsyncJson	json;
+	Jsonb	   *set;
+	Jsonb	   *patch;
 
 	if (fate == ESYNC_TELL_GONE)
 		return gone_change(s, e);
+	set = effective_set(s, asked, e, fate == ESYNC_TELL_ROW);
+	patch = esync_rights_filter(s->t, &s->rights, e->patch, true, e->event_id);
+	if ((Size) VARSIZE(set) + VARSIZE(patch) > MAX_CHANGE)
+		patch = NULL;			/* or nobody would get beyond this event */
 	open_with(&json, keys, lengthof(keys));
 	put_document(&json, esync_key_object_if_any(s->t, e->aggregate_id));
-	put_document(&json, effective_set(s, asked, e, fate == ESYNC_TELL_ROW));
-	put_document(&json, esync_rights_filter(s->t, &s->rights, e->patch, true, e->event_id));
+	put_document(&json, set);
+	put_document(&json, patch);
 	put_string(&json, s->name);
 	esync_json_bool(&json, (e->flags & ESYNC_FLAG_DELETED) != 0);
 	put_text(&json, e->user_id);

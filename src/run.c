@@ -18,8 +18,9 @@
 
 #include "changes.h"
 
-/* a page ends where it has so many bytes */
+/* a page ends where it has so many bytes, and before a change with which it would have so many */
 #define MAX_BYTES		(32 * 1024 * 1024)
+#define MAX_WITH_LAST	(64 * 1024 * 1024)
 
 /* a run of so many pages, or index entries on its way, is read by windows */
 #define NARROW_PAGES	4
@@ -145,6 +146,11 @@ give_out(EsyncRun *run, const EsyncPlaceOfRun *place)
 		return;
 	}
 	change = esync_effect_change(s, run->asked, &e, fate);
+	if (run->count > 0 && run->bytes + VARSIZE(change) > MAX_WITH_LAST)
+	{
+		run->more = true;
+		return;
+	}
 	run->changes[run->count] = MemoryContextAllocHuge(run->cxt, VARSIZE(change));
 	memcpy(run->changes[run->count++], change, VARSIZE(change));
 	run->bytes += VARSIZE(change);

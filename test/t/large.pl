@@ -71,6 +71,31 @@ SQL
 50000
 WANT
 
+# What is too much for one page comes in two; and where what a row was set to and what its author said of it are
+# together too much for any, nobody is kept from what comes behind.
+is( $node->safe_psql('postgres', <<'SQL'), <<'WANT' =~ s/\n\z//r, 'changes of huge rows are told');
+CREATE TABLE huge (id int PRIMARY KEY, a text);
+SELECT FROM esync_enable('huge') \g /dev/null
+INSERT INTO huge VALUES (1), (2);
+SELECT esync_changes('now')->>'cursor' AS c \gset
+UPDATE huge SET a = repeat('x', 5000000) WHERE id = 2;
+UPDATE huge SET a = repeat('x', 130000000) WHERE id = 1;
+UPDATE huge SET a = repeat('x', 135000000) WHERE id = 1;
+UPDATE huge SET a = 'x' WHERE id = 2;
+CREATE TEMP TABLE page AS WITH RECURSIVE page AS (
+	SELECT 1 AS n, esync_changes(:'c') AS p
+	UNION ALL SELECT n + 1, esync_changes(p->>'cursor') FROM page WHERE (p->>'has_more')::boolean)
+SELECT * FROM page;
+SELECT n, c->'aggregate_id', c->'version', length(c->'set'->>'a'), jsonb_typeof(c->'patch')
+FROM page, jsonb_array_elements(p->'changes') AS c ORDER BY n, c->'event_id';
+DROP TABLE huge;
+SQL
+1|"2"|2|5000000|array
+2|"1"|2|130000000|array
+3|"1"|3|135000000|null
+4|"2"|3|1|array
+WANT
+
 # an unlogged table is tracked, its stream is logged
 $node->safe_psql('postgres', <<'SQL');
 CREATE UNLOGGED TABLE swift (id int PRIMARY KEY, a text);
