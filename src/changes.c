@@ -134,24 +134,37 @@ is_replaced(const char *schema, const char *name)
 	return OidIsValid(relid) && esync_tracked_get(relid) != NULL;
 }
 
-/* Finds which histories are there, whoever may read them. */
+/* Adds a table behind the others. */
+static EsyncTableRun *
+add_table(EsyncTableRun *tables, int *n, int32 id)
+{
+	if (*n > 0 && tables[*n - 1].last == id - 1)
+	{
+		tables[*n - 1].last = id;
+		return tables;
+	}
+	if (*n % 16 == 0)
+		tables = tables ? repalloc(tables, (*n + 16) * sizeof(EsyncTableRun)) :
+			palloc(16 * sizeof(EsyncTableRun));
+	tables[(*n)++] = (EsyncTableRun) {id, id};
+	return tables;
+}
+
+/* Finds which histories are there, whoever may read them, and of which the table is. */
 static void
 find_present(EsyncRun *run)
 {
-	List	   *all = esync_tracked_list();
 	ListCell   *lc;
 
-	run->present = palloc((list_length(all) + 1) * sizeof(EsyncTableRun));
-	foreach(lc, all)
+	foreach(lc, esync_tracked_list())
 	{
 		EsyncListed *t = lfirst(lc);
 
 		if (!OidIsValid(t->relation) && is_replaced(t->schema_name, t->table_name))
 			continue;
-		if (run->npresent > 0 && run->present[run->npresent - 1].last == t->table_id - 1)
-			run->present[run->npresent - 1].last = t->table_id;
-		else
-			run->present[run->npresent++] = (EsyncTableRun) {t->table_id, t->table_id};
+		run->present = add_table(run->present, &run->npresent, t->table_id);
+		if (OidIsValid(t->relation))
+			run->living = add_table(run->living, &run->nliving, t->table_id);
 	}
 }
 
@@ -229,34 +242,26 @@ is_any_gone(const EsyncRun *run, const EsyncTableRun *known, int n)
 }
 
 /*
- * The cursor is about to know the tables that are here.  Where it has seen what
- * is not here yet it knows more of them: those stay.
+ * The cursor is about to know the tables that are here, beside those that it
+ * knows: of these some may have been dropped since, and some are yet to come where
+ * it has seen what is not here.
  */
 static void
 know_tables(EsyncRun *run, EsyncCursor *c)
 {
+	EsyncTableRun *known = NULL;
 	Bitmapset  *all = NULL;
 	int			id = -1;
 	int			n = 0;
 
-	if (!run->behind)
-	{
-		c->nknown = run->npresent;
-		c->known = run->present;
-		return;
-	}
-	for (int i = 0; i < run->npresent; i++)
-		all = bms_add_range(all, run->present[i].first, run->present[i].last);
+	for (int i = 0; i < run->nliving; i++)
+		all = bms_add_range(all, run->living[i].first, run->living[i].last);
 	for (int i = 0; i < c->nknown; i++)
 		all = bms_add_range(all, c->known[i].first, c->known[i].last);
-	c->known = palloc((run->npresent + c->nknown + 1) * sizeof(EsyncTableRun));
 	while ((id = bms_next_member(all, id)) >= 0)
-	{
-		if (n == 0 || c->known[n - 1].last != id - 1)
-			c->known[n++].first = id;
-		c->known[n - 1].last = id;
-	}
+		known = add_table(known, &n, id);
 	c->nknown = n;
+	c->known = known;
 }
 
 /*
@@ -367,20 +372,28 @@ is_lost(const EsyncCursor *c, const EsyncCursor *here)
 	return t == NULL || !t->pruned || t->pruned_through < witness->xid;
 }
 
-/* Why a cursor that was read is of no use; NULL: it is good, or it is ahead. */
+/*
+ * Reads a cursor: why it is of no use; NULL: it is good, or it is ahead.  Whether
+ * more is asked for than it was made for matters where it is to be used.
+ */
 static const char *
-fault_of(EsyncRun *run, const EsyncCursor *here, EsyncStanding *standing)
+take_cursor(EsyncRun *run, const EsyncCursor *here, const char *string, bool use,
+			EsyncStanding *standing)
 {
+	EsyncCursor *c = run->c;
 	const char *reason;
 
-	*standing = esync_cursor_stand(run->c, here, &reason);
+	esync_cursor_read(string, c);
+	run->behind = !esync_seen_covers(&here->seen, &c->seen) ||
+		(c->open && !esync_seen_covers(&here->seen, &c->page));
+	*standing = esync_cursor_stand(c, here, &reason);
 	if (*standing == ESYNC_CURSOR_LOST)
 		return reason;
-	if (run->c->ntables < 0 && is_dropped(run, run->c))
+	if ((c->ntables < 0 || run->asked->bound) && is_dropped(run, c))
 		return "dropped";
-	if (asks_for_more(run, run->c))
-		return is_dropped(run, run->c) ? "dropped" : "filter";
-	if (is_lost(run->c, here))
+	if (use && asks_for_more(run, c))
+		return is_dropped(run, c) ? "dropped" : "filter";
+	if (is_lost(c, here))
 		return "lost";
 	if (is_pruned(run, here))
 		return "pruned";
@@ -551,10 +564,7 @@ esync_changes_read(const char *cursor, const EsyncAsked *asked, EsyncAnswer *a)
 		a->cursor = go_on_since(&run, &here, cursor);
 	else
 	{
-		esync_cursor_read(cursor, &c);
-		run.behind = !esync_seen_covers(&here.seen, &c.seen) ||
-			(c.open && !esync_seen_covers(&here.seen, &c.page));
-		a->reason = fault_of(&run, &here, &standing);
+		a->reason = take_cursor(&run, &here, cursor, true, &standing);
 		a->cursor = a->reason ? NULL :
 			standing == ESYNC_CURSOR_AHEAD || asked->start ? cstring_to_text(cursor) :
 			go_on(&run, &here, cursor);
@@ -572,7 +582,7 @@ bool
 esync_changes_behind(const char *cursor, const int32 *tables, int ntables, int64 *events,
 					 TimestampTz *since)
 {
-	EsyncAsked	asked = {.max_rows = COUNTED_PAGE};
+	EsyncAsked	asked = {.max_rows = COUNTED_PAGE, .bound = true};
 	EsyncRights rights = {.all = true};
 	EsyncRun			run = {.asked = &asked};
 	EsyncStanding standing = ESYNC_CURSOR_GOOD;
@@ -596,15 +606,16 @@ esync_changes_behind(const char *cursor, const int32 *tables, int ntables, int64
 	}
 	if (cursor != NULL)
 	{
-		esync_cursor_read(cursor, &c);
-		standing = esync_cursor_stand(&c, &here, &reason);
+		find_present(&run);
+		reason = take_cursor(&run, &here, cursor, false, &standing);
 	}
-	if (standing == ESYNC_CURSOR_GOOD && !c.open)
+	if (reason != NULL || standing != ESYNC_CURSOR_GOOD)
+		return false;
+	if (!c.open)
 		open_page(&run, &here);
-	if (standing == ESYNC_CURSOR_GOOD)
-		esync_run_count(&run, events, since);
+	esync_run_count(&run, events, since);
 	close_sources(&run);
-	return standing == ESYNC_CURSOR_GOOD;
+	return true;
 }
 
 /* ------------------------------------------------------------------------- SQL */

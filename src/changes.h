@@ -91,6 +91,7 @@ typedef struct EsyncAsked
 	bool		rows;			/* the whole row each time */
 	bool		start;			/* no changes, but a cursor from which to get them */
 	bool		keep;			/* where nothing is new, the cursor as it was given */
+	bool		bound;			/* to the tables of the cursor: none is left out at will */
 } EsyncAsked;
 
 /* what came of it */
@@ -146,6 +147,8 @@ typedef struct EsyncRun
 	bool		behind;			/* the cursor has seen what the snapshot at hand does not see */
 	int			npresent;		/* histories that are there, ascending */
 	EsyncTableRun *present;
+	int			nliving;		/* those of tables that are there, too */
+	EsyncTableRun *living;
 
 	int			n;				/* events on their way */
 	int			size;

@@ -297,12 +297,23 @@ esync_poll(PG_FUNCTION_ARGS)
 	due = c.nulls[CON_CURSOR - 1] || c.nulls[CON_POLLED_AT - 1] ||
 		DatumGetTimestampTz(c.values[CON_POLLED_AT - 1]) + NOTE_EVERY < GetCurrentTimestamp();
 	asked.keep = !due;
+	asked.bound = true;
 	asked.tables = tables_of(&c);
 	asked.tenant = get_text(&c, CON_TENANT);
 	esync_changes_read(get_string(&c, CON_CURSOR), &asked, &answer);
 	note_poll(&c, &answer, due);
 	esync_side_close(&c.side);
 	PG_RETURN_JSONB_P(answer.document);
+}
+
+/* Was it acknowledged already? */
+static bool
+is_acked(const Consumer *c, const text *cursor)
+{
+	if (cursor == NULL)
+		return c->nulls[CON_CURSOR - 1] && c->nulls[CON_RESET - 1] && c->nulls[CON_PENDING - 1] &&
+			!c->nulls[CON_ACKED_AT - 1];
+	return same_text(cursor, get_text(c, CON_CURSOR));
 }
 
 /* Takes the cursor that is acknowledged; 22023 for one that was not given out last. */
@@ -339,7 +350,7 @@ esync_ack(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("esync_ack()");
 	(void) lock_consumer(name, true);
 	open_known_consumer(&c, name);
-	if (!same_text(cursor, get_text(&c, CON_CURSOR)))
+	if (!is_acked(&c, cursor))
 		take_ack(&c, cursor);
 	esync_side_close(&c.side);
 	PG_RETURN_VOID();

@@ -220,6 +220,13 @@ SELECT t.id, t.version, t.type, t.set - 'at' AS set, (t.set->>'at')::timestamptz
 FROM told(esync_changes(NULL, tables => '{kept}')) AS t JOIN kept ON kept.id::text = t.id ORDER BY t.id, t.version;
 SELECT id, version, (payload->>'at')::timestamptz = at AS as_in_row FROM kept, LATERAL esync_history('kept', id) ORDER BY id, version;
 SELECT id, (esync_state('kept', id)->>'at')::timestamptz = at AS as_in_row FROM kept ORDER BY id;
+-- it moves with what is not told, too: a masked column
+SELECT esync_enable('kept', mask => '{b}');
+SELECT esync_changes('now', tables => '{kept}')->>'cursor' AS kept \gset
+UPDATE kept SET b = 'secret' WHERE id = 1;
+UPDATE kept SET a = 4, b = 'other' WHERE id = 2;
+SELECT t.id, t.set - 'at' AS set, (t.set->>'at')::timestamptz = kept.at AS as_in_row
+FROM told(esync_changes(:'kept', tables => '{kept}')) AS t JOIN kept ON kept.id::text = t.id ORDER BY t.id;
 SELECT esync_disable('kept', true);
 DROP TABLE kept;
 
@@ -392,6 +399,13 @@ INSERT INTO esync.life SELECT max(epoch) + 1, 1, 1, now() FROM esync.life;
 SELECT esync.invalidate('esync.life');
 SELECT reset, reason, changes, cursor FROM frame(esync_changes(:'c6', tables => '{other}'));
 ROLLBACK;
+-- one that a superuser made anonymous is there, whatever way leads to it
+UPDATE other SET x = 30 WHERE id = 1;
+SELECT esync_changes('now', tables => '{other}')->>'cursor' AS c7 \gset
+UPDATE esync.event SET user_id = 'nobody' WHERE event_id = (SELECT max(stream) FROM stream('other'));
+SELECT reset, reason, changes FROM frame(esync_changes(:'c7', tables => '{other}'));
+SELECT c->>'user_id' AS user_id FROM jsonb_array_elements(esync_changes(:'c6', tables => '{other}')->'changes') AS c;
+SELECT c->>'user_id' AS user_id, count(*) FROM jsonb_array_elements(esync_changes(NULL, 10000, tables => '{other}')->'changes') AS c GROUP BY 1 HAVING count(*) = 1;
 
 -- NAME: events of an earlier epoch are given to who begins, whatever their xids say
 BEGIN;
@@ -449,10 +463,14 @@ SELECT t.id, t.version, t.set FROM told(esync_changes(:'all_of_it')) AS t;
 -- a table that is dropped is left out, until another one bears its name
 DROP TABLE again;
 SELECT reset, reason, changes FROM frame(esync_changes(:'all_of_it'));
+SELECT esync_changes('now')->>'cursor' AS since, esync_changes(NULL, 10000)->>'cursor' AS since_all \gset
 CREATE TABLE again (id int PRIMARY KEY, v int);
 SELECT esync_enable('again');
 SELECT reset, reason, changes, cursor FROM frame(esync_changes(:'all_of_it'));
 SELECT reset, reason, changes FROM frame(esync_changes(esync_changes('now')->>'cursor'));
+-- which is no matter to who began after it was dropped
+SELECT reset, reason, changes FROM frame(esync_changes(:'since'));
+SELECT reset, reason, changes FROM frame(esync_changes(:'since_all'));
 SELECT esync_disable('never', true), esync_disable('again', true);
 
 RESET search_path;

@@ -156,7 +156,27 @@ SELECT consumer, pending, leased, reset, lags, behind FROM shown WHERE consumer 
 SELECT code, message FROM fails($$SELECT esync_ack('con_a', 'e1.x')$$);
 SELECT esync_ack('con_a', NULL);
 SELECT consumer, cursor, pending, leased, reset, lags, behind > 5 AS behind FROM shown WHERE consumer = 'con_a';
+-- whoever did not hear the answer may say so again, until there is something else to acknowledge
+SELECT esync_ack('con_a', NULL);
 SELECT t.n > 5 AS all_of_it, reset FROM told(esync_poll('con_a')) AS t;
+SELECT code, message FROM fails($$SELECT esync_ack('con_a', NULL)$$);
+
+-- NAME: where the history of one of its tables was dropped, that is told, also where the table is tracked again; then it goes on with the others
+CREATE TABLE gone (id int PRIMARY KEY);
+SELECT esync_enable('gone');
+INSERT INTO gone VALUES (1);
+SELECT esync_consumer_create('con_both', 'now', '{job,gone}');
+SELECT esync_poll('con_both')->>'cursor' IS NOT NULL AS polled;
+SELECT esync_disable('gone', true);
+SELECT esync_enable('gone');
+INSERT INTO gone VALUES (2);
+UPDATE job SET a = 'on' WHERE id = (SELECT min(id) FROM job);
+SELECT consumer, tables, reset, lags, behind FROM shown WHERE consumer = 'con_both';
+SELECT * FROM told(esync_poll('con_both'));
+SELECT esync_ack('con_both', NULL);
+SELECT t.n > 0 AS some, t.reset, t.changes ~ 'gone' AS gone FROM told(esync_poll('con_both')) AS t;
+SELECT esync_consumer_drop('con_both'), esync_disable('gone', true);
+DROP TABLE gone;
 
 -- NAME: tables that are gone are left out
 SELECT esync_consumer_create('con_gone', 'now', '{job,log}');
