@@ -220,7 +220,12 @@ esync_leaf_open(EsyncLeafReader *r, Oid leafid, Snapshot snapshot)
 
 	memset(r, 0, sizeof(EsyncLeafReader));
 	r->snapshot = snapshot;
-	r->rel = table_open(leafid, AccessShareLock);
+	r->rel = try_relation_open(leafid, AccessShareLock);
+	if (r->rel == NULL)			/* while this waited for its lock */
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the history of a table was dropped while it was about to be read"),
+				 errhint("Repeat the call.")));
 	r->slot = table_slot_create(r->rel, NULL);
 	foreach(lc, RelationGetIndexList(r->rel))
 	{
