@@ -283,6 +283,28 @@ is_dropped(const EsyncRun *run, const EsyncCursor *c)
 	return false;
 }
 
+/* Was this table one of those that the cursor was made for? */
+static bool
+was_asked_for(const EsyncCursor *c, int32 table_id)
+{
+	return c->ntables < 0 ||
+		bsearch(&table_id, c->tables, c->ntables, sizeof(int32), int32_cmp) != NULL;
+}
+
+/* Was the history of a table dropped that the cursor and its consumer were made for? */
+static bool
+is_taken_away(const EsyncRun *run, const EsyncCursor *c)
+{
+	for (int i = 0; !run->behind && i < run->asked->nids; i++)
+	{
+		int32		id = run->asked->ids[i];
+
+		if (was_asked_for(c, id) && is_any_gone(run, &(EsyncTableRun) {id, id}, 1))
+			return true;
+	}
+	return false;
+}
+
 /* The least transaction that was not seen. */
 static uint64
 first_unseen(const EsyncSeen *seen)
@@ -326,14 +348,6 @@ is_witness(const EsyncPlaceOfEvent *place, void *arg)
 	search->found = esync_leaf_fetch(search->reader, &tid, &e) &&
 		e.commit == search->witness->commit;
 	return !search->found;
-}
-
-/* Was this table one of those that the cursor was made for? */
-static bool
-was_asked_for(const EsyncCursor *c, int32 table_id)
-{
-	return c->ntables < 0 ||
-		bsearch(&table_id, c->tables, c->ntables, sizeof(int32), int32_cmp) != NULL;
 }
 
 /*
@@ -389,7 +403,7 @@ take_cursor(EsyncRun *run, const EsyncCursor *here, const char *string, bool use
 	*standing = esync_cursor_stand(c, here, &reason);
 	if (*standing == ESYNC_CURSOR_LOST)
 		return reason;
-	if ((c->ntables < 0 || run->asked->bound) && is_dropped(run, c))
+	if (is_taken_away(run, c) || (c->ntables < 0 && is_dropped(run, c)))
 		return "dropped";
 	if (use && asks_for_more(run, c))
 		return is_dropped(run, c) ? "dropped" : "filter";
@@ -582,7 +596,7 @@ bool
 esync_changes_behind(const char *cursor, const int32 *tables, int ntables, int64 *events,
 					 TimestampTz *since)
 {
-	EsyncAsked	asked = {.max_rows = COUNTED_PAGE, .bound = true};
+	EsyncAsked	asked = {.max_rows = COUNTED_PAGE, .nids = ntables, .ids = tables};
 	EsyncRights rights = {.all = true};
 	EsyncRun			run = {.asked = &asked};
 	EsyncStanding standing = ESYNC_CURSOR_GOOD;

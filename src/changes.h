@@ -91,7 +91,8 @@ typedef struct EsyncAsked
 	bool		rows;			/* the whole row each time */
 	bool		start;			/* no changes, but a cursor from which to get them */
 	bool		keep;			/* where nothing is new, the cursor as it was given */
-	bool		bound;			/* to the tables of the cursor: none is left out at will */
+	int			nids;			/* for whom none of these was left out at will: */
+	const int32 *ids;			/* the tables of a consumer */
 } EsyncAsked;
 
 /* what came of it */

@@ -297,7 +297,7 @@ esync_poll(PG_FUNCTION_ARGS)
 	due = c.nulls[CON_CURSOR - 1] || c.nulls[CON_POLLED_AT - 1] ||
 		DatumGetTimestampTz(c.values[CON_POLLED_AT - 1]) + NOTE_EVERY < GetCurrentTimestamp();
 	asked.keep = !due;
-	asked.bound = true;
+	asked.ids = table_ids(&c, &asked.nids);
 	asked.tables = tables_of(&c);
 	asked.tenant = get_text(&c, CON_TENANT);
 	esync_changes_read(get_string(&c, CON_CURSOR), &asked, &answer);

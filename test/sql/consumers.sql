@@ -175,7 +175,13 @@ SELECT consumer, tables, reset, lags, behind FROM shown WHERE consumer = 'con_bo
 SELECT * FROM told(esync_poll('con_both'));
 SELECT esync_ack('con_both', NULL);
 SELECT t.n > 0 AS some, t.reset, t.changes ~ 'gone' AS gone FROM told(esync_poll('con_both')) AS t;
-SELECT esync_consumer_drop('con_both'), esync_disable('gone', true);
+SELECT esync_consumer_drop('con_both');
+-- one that began at a cursor of more tables lacks none of them
+SELECT esync_consumer_create('con_both', esync_changes('now', tables => '{job,gone}')->>'cursor', '{job}');
+SELECT esync_disable('gone', true);
+SELECT reset, lags, behind FROM shown WHERE consumer = 'con_both';
+SELECT * FROM told(esync_poll('con_both'));
+SELECT esync_consumer_drop('con_both');
 DROP TABLE gone;
 
 -- NAME: tables that are gone are left out
