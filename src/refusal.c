@@ -446,6 +446,42 @@ clash_of(EsyncMerge *m, const EsyncRefusal *r, const Jsonb *row)
 	return clash;
 }
 
+/* Does an event set a column as a whole? */
+static bool
+sets_column(EsyncMerge *m, int i, int field)
+{
+	const EsyncEvent *e = &m->events->e[i];
+	EsyncWalk	walk;
+
+	if (!m->t->fields[field].json_merge || esync_json_count(&e->patch->root) == 0)
+		return esync_merge_sets(m, i, field, NULL);
+	esync_walk_init(&walk, &e->patch->root);
+	while (esync_walk_next(&walk))
+	{
+		EsyncPathOp op;
+
+		if (esync_paths_read(&walk.value, &op) && op.len == op.columnlen &&
+			esync_merge_op_in_field(m->t, &op, e->event_id, field))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Has the same device, by an edit that arrived before this one and was made after
+ * it, set the column or meant to?  Then that one is what it has to say.
+ */
+static bool
+is_said_later(EsyncMerge *m, int field)
+{
+	for (int i = m->nseen; i < m->events->n; i++)
+		if (!(m->events->e[i].flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN)) &&
+			esync_merge_own_after(m, &m->events->e[i]) &&
+			(sets_column(m, i, field) || refused_in(m->t, &m->events->e[i], field)))
+			return true;
+	return false;
+}
+
 /* Adds the conflicts of what was refused, one a column or group. */
 List *
 esync_refusal_clashes(EsyncMerge *m, List *list)
@@ -462,7 +498,7 @@ esync_refusal_clashes(EsyncMerge *m, List *list)
 		const EsyncRefusal *r = lfirst(lc);
 		int			group = m->t->fields[r->field].group;
 
-		if (group >= 0 && bms_is_member(group, groups))
+		if ((group >= 0 && bms_is_member(group, groups)) || is_said_later(m, r->field))
 			continue;
 		if (group >= 0)
 			groups = bms_add_member(groups, group);
@@ -529,27 +565,6 @@ counts(const EsyncMerge *m, int i)
 {
 	return i >= 0 && !(m->events->e[i].flags & ESYNC_FLAG_WITHDRAWN) &&
 		esync_event_undoes(&m->events->e[i]) == 0;
-}
-
-/* Does an event set a column as a whole? */
-static bool
-sets_column(EsyncMerge *m, int i, int field)
-{
-	const EsyncEvent *e = &m->events->e[i];
-	EsyncWalk	walk;
-
-	if (!m->t->fields[field].json_merge || esync_json_count(&e->patch->root) == 0)
-		return esync_merge_sets(m, i, field, NULL);
-	esync_walk_init(&walk, &e->patch->root);
-	while (esync_walk_next(&walk))
-	{
-		EsyncPathOp op;
-
-		if (esync_paths_read(&walk.value, &op) && op.len == op.columnlen &&
-			esync_merge_op_in_field(m->t, &op, e->event_id, field))
-			return true;
-	}
-	return false;
 }
 
 /* Was a conflict about event x's refused value closed, or named, by an event that counts? */
@@ -633,7 +648,7 @@ is_dropped(EsyncMerge *m, int x, int i, int field, const List *rows)
 
 /*
  * Does what was refused of event x in a field wait: did nobody who had seen it set
- * the field, nor anybody by whom the policy drops it?
+ * the field, or mean to, nor anybody set it by whom the policy drops it?
  */
 static bool
 waits(EsyncMerge *m, int x, int field, const List *rows)
@@ -645,10 +660,12 @@ waits(EsyncMerge *m, int x, int field, const List *rows)
 	for (int i = 0; i < m->events->n; i++)
 	{
 		EsyncContender c = esync_merge_contender(&m->events->e[i]);
+		bool		seen = esync_merge_seen(&c, &refused);
 
-		if (i == x || !counts(m, i) || c.nobodys || !sets_column(m, i, field))
+		if (i == x || !counts(m, i) || c.nobodys ||
+			!(sets_column(m, i, field) || (seen && refused_in(m->t, &m->events->e[i], field))))
 			continue;
-		if (esync_merge_seen(&c, &refused) ?
+		if (seen ?
 			!(c.type == ESYNC_RESOLVED && is_policys(m->events->e[i].meta)) :
 			is_dropped(m, x, i, field, rows))
 			return false;

@@ -89,6 +89,19 @@ SELECT field, kind, status FROM ledger('7');
 SELECT jsonb_array_length(esync_resolve_row('gauge', '7', '{"c": {"value": 2}}', 3)->'resolved') AS closed;
 SELECT * FROM esync_verify('gauge');
 
+-- NAME: a device's edits in the wrong order: the later one was refused, too, and is what waits; undone, the other does
+CREATE FUNCTION sent(key int, seq int, changed jsonb) RETURNS text LANGUAGE sql AS $$
+	SELECT r->>'status' FROM jsonb_array_elements(esync_submit(jsonb_build_object('device_id', 'eve', 'events', jsonb_build_array(jsonb_build_object('id', gen_random_uuid(), 'seq', seq, 'table', 'gauge', 'op', 'update', 'key', key::text, 'base_version', 1, 'set', changed))))->'results') AS r
+$$;
+INSERT INTO gauge VALUES (10, 0, 0, 0, 1);
+SELECT sent(10, 2, '{"a": 2, "c": 8}');
+SELECT sent(10, 1, '{"a": 1, "c": 9}');
+SELECT * FROM ledger('10');
+SELECT undo(10, 2);
+SELECT * FROM ledger('10');
+SELECT undo(10, 4);
+SELECT * FROM ledger('10');
+
 -- NAME: a policy: who sets the field later, or saved it later, drops what was refused, seen or not; undone, it waits; that undone, it is dropped again
 CREATE PROCEDURE story(p text, key int, ann text, ben text) LANGUAGE plpgsql AS $$
 BEGIN
