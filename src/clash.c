@@ -204,7 +204,8 @@ setter_of(const EsyncEvent *e, const JsonbValue *value)
 
 /*
  * Had the device of event i replaced what it set, by an edit that the author
- * at hand has seen though it had not seen this one?
+ * at hand has seen though it had not seen this one?  What was undone replaces
+ * nothing.
  */
 static bool
 is_overtaken(EsyncMerge *m, int i, int field, const EsyncGroup *group)
@@ -216,7 +217,7 @@ is_overtaken(EsyncMerge *m, int i, int field, const EsyncGroup *group)
 	{
 		EsyncContender y = esync_merge_contender(&m->events->e[k]);
 
-		if (esync_merge_seen(&y, &x) &&
+		if (!(m->events->e[k].flags & ESYNC_FLAG_WITHDRAWN) && esync_merge_seen(&y, &x) &&
 			(group ? esync_merge_sets_group(m, k, group, &value) : esync_merge_sets(m, k, field, NULL)))
 			return true;
 	}

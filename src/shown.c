@@ -70,12 +70,14 @@ shows_drift(EsyncMerge *m, const EsyncEvent *winner, int64 origin)
 
 /*
  * The column that tells what a group shows: one that was changed unseen, for that
- * may be one alone; else the first that somebody said something of.  -1: none.
+ * may be one alone; else the first that somebody said something of, else the first
+ * that an undo left with what nobody said.  -1: none.
  */
 static int
 field_of_group(EsyncMerge *m, const EsyncEvent *e, const EsyncGroup *group)
 {
 	int			first = -1;
+	int			mute = -1;
 
 	for (int k = 0; k < group->nfields; k++)
 	{
@@ -88,8 +90,10 @@ field_of_group(EsyncMerge *m, const EsyncEvent *e, const EsyncGroup *group)
 			return field;
 		if (winner && first < 0 && (origin != 0 || esync_event_undoes(winner) == 0))
 			first = field;
+		if (winner && mute < 0)
+			mute = field;
 	}
-	return first;
+	return first >= 0 ? first : mute;
 }
 
 /*

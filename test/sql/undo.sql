@@ -378,6 +378,24 @@ SELECT * FROM undo('20', 6, 'soft');
 UPDATE soft SET a = 'dan' WHERE id = 22;
 SELECT * FROM undo('22', 4, 'soft');
 
+-- NAME: what was undone replaces nothing: an edit of before it that comes late stands against who had seen it
+INSERT INTO item (id, a) VALUES (31, 'a1');
+SELECT esync_submit('{"device_id": "tablet of ann", "events": [{"id": "00000000-0000-4000-8000-000000003102", "seq": 2, "table": "item", "op": "update", "key": "31", "base_version": 1, "set": {"a": "ann 2"}}]}', '{"user_id": "ann"}')->'accepted' AS accepted;
+SELECT * FROM undo('31', 2);
+SELECT esync_submit('{"device_id": "tablet of ann", "events": [{"id": "00000000-0000-4000-8000-000000003101", "seq": 1, "table": "item", "op": "update", "key": "31", "base_version": 1, "set": {"a": "ann 1"}}]}', '{"user_id": "ann"}')->'conflict' AS conflict;
+SELECT edit('ben', 2, 1, $$UPDATE item SET a = 'ben' WHERE id = 31$$);
+SELECT field, contenders, status FROM ledger('31');
+
+-- NAME: a group that an undo left with what nobody says any more shows that undo
+INSERT INTO item (id, street, zip) VALUES (32, 's1', 'z1');
+UPDATE item SET street = 's2' WHERE id = 32;
+DELETE FROM item WHERE id = 32;
+SELECT undone, kept FROM undo('32', 1);
+SELECT esync_resolve_row('item', '32', '{"": {"value": {"deleted": false}}}')->'row'->'street' AS street;
+SELECT undone, shown FROM undo('32', 2);
+SELECT edit('ann', 1, 1, $$UPDATE item SET zip = 'z9' WHERE id = 32$$);
+SELECT field, contenders, status FROM ledger('32');
+
 -- NAME: table and stream agree
 SELECT * FROM esync_verify('item') UNION ALL SELECT * FROM esync_verify('slashed') UNION ALL SELECT * FROM esync_verify('former') UNION ALL SELECT * FROM esync_verify('soft') UNION ALL SELECT * FROM esync_verify('guarded');
 
