@@ -102,7 +102,7 @@ class Decided(Aggregate):
             if e.deletes is not None if name is None else field in e.patch:
                 for x in who:
                     if x is e or x is self.origin(e, name) or self.origin(x, name) is self.origin(e, name) is not None:
-                        return x
+                        return x if name is not None or bool(x.deletes) == bool(self.deleted()) else None
                 if name is not None:
                     return None     # what the row shows was said by none of them
 
