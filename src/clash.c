@@ -637,7 +637,10 @@ clash_of_group(EsyncMerge *m, const EsyncEvent *e, int group, List *list)
 	return clash ? lappend(list, clash) : list;
 }
 
-/* The clashes of all fields in which who contends may have changed by an undo. */
+/*
+ * The clashes of all fields in which who contends may have changed by an undo,
+ * and of those that it sets since what they showed was undone long ago.
+ */
 static List *
 clashes_after_undo(EsyncMerge *m, const EsyncEvents *whole)
 {
@@ -647,6 +650,8 @@ clashes_after_undo(EsyncMerge *m, const EsyncEvents *whole)
 	List	   *list = NIL;
 	int			i = -1;
 
+	for (int k = 0; k < m->nchanges; k++)
+		fields = bms_add_member(fields, m->changes[k].field);
 	while ((i = bms_next_member(fields, i)) >= 0)
 	{
 		char	   *name = pstrdup(t->fields[i].name);

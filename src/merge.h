@@ -137,6 +137,10 @@ esync_clash_is_word(EsyncEventType type)
 /* shown.c: marks the contender of an open conflict that the row shows, if any */
 extern void esync_clash_mark_shown(EsyncMerge *m, const EsyncEvent *e,
 								   const EsyncEvents *whole, EsyncClash *clash);
+/* the stamp that a contender has in the row: where it was put back, that of the undo */
+extern EsyncStamp esync_clash_stamp(const EsyncTracked *t, const EsyncEvents *events,
+									const EsyncEvent *e, const EsyncClash *clash,
+									const EsyncContender *c);
 
 /* withdraw.c: events that were undone */
 extern void esync_withdraw_mark(EsyncEvents *events, int64 undoes);

@@ -432,7 +432,8 @@ wants(const Choice *ch, const EsyncClash *clash, const EsyncContender *c, const 
 
 /*
  * The contender that the row showed before the event at hand, by what was
- * decided: of several that want the same the latest.  NULL: none wants it.
+ * decided: of several that want the same the latest, or the one that an undo put
+ * back last.  NULL: none wants it.
  */
 static EsyncContender *
 shown_before(const Choice *ch, EsyncClash *clash, const Jsonb *value)
@@ -449,7 +450,7 @@ shown_before(const Choice *ch, EsyncClash *clash, const Jsonb *value)
 		if (c == mine_in(clash) || !wants(ch, clash, c, value))
 			continue;
 		if (e)
-			stamp = esync_event_stamp(e);
+			stamp = esync_clash_stamp(ch->m->t, ch->m->events, e, clash, c);
 		if (latest && (e == NULL || esync_stamp_cmp(&stamp, &best) <= 0))
 			continue;
 		best = stamp;

@@ -21,9 +21,9 @@ raise_stamp(EsyncStamp *stamp, const EsyncEvent *by)
 }
 
 /* The stamp that a contender has in the row: where it was put back, that of the undo. */
-static EsyncStamp
-stamp_in_row(const EsyncTracked *t, const EsyncEvents *events, const EsyncEvent *e,
-			 const EsyncClash *clash, const EsyncContender *c)
+EsyncStamp
+esync_clash_stamp(const EsyncTracked *t, const EsyncEvents *events, const EsyncEvent *e,
+				  const EsyncClash *clash, const EsyncContender *c)
 {
 	EsyncStamp	stamp = esync_event_stamp(e);
 	int64		origin = c->origin ? c->origin : c->event_id;
@@ -155,7 +155,7 @@ is_drifted(const EsyncTracked *t, const EsyncEvents *events, const EsyncEvent *e
 			(x->flags & ESYNC_FLAG_WITHDRAWN))
 			continue;
 		drift = esync_merge_contender(x);
-		stamp = stamp_in_row(t, events, e, clash, &drift);
+		stamp = esync_clash_stamp(t, events, e, clash, &drift);
 		esync_walk_init(&walk, &x->patch->root);
 		while (esync_stamp_cmp(&stamp, at) > 0 && esync_walk_next(&walk))
 		{
@@ -189,7 +189,7 @@ mark_shown(const EsyncTracked *t, const EsyncEvents *events, const EsyncEvent *e
 
 		if (clash->field == NULL && !esync_clash_is_word(clash->contenders[i].type))
 			continue;
-		stamp = stamp_in_row(t, events, e, clash, &clash->contenders[i]);
+		stamp = esync_clash_stamp(t, events, e, clash, &clash->contenders[i]);
 		if (shown < 0 || esync_stamp_cmp(&stamp, &best) > 0)
 		{
 			best = stamp;
