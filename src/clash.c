@@ -255,6 +255,7 @@ clash_anew(EsyncMerge *m, int field, const EsyncGroup *group, char *name)
 		Setter	   *s = &all.s[all.n];
 
 		if ((m->events->e[i].flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN)) ||
+			!esync_merge_same_life(m, i) ||
 			(group ? !esync_merge_sets_group(m, i, group, &s->value) :
 			 !esync_merge_sets(m, i, field, &s->value)))
 			continue;
@@ -271,7 +272,8 @@ clash_anew(EsyncMerge *m, int field, const EsyncGroup *group, char *name)
 
 /*
  * The clash of a column or a group that the event at hand sets to value; NULL
- * where the same device did so later.
+ * where the same device did so later, or where all that is unseen is of another
+ * row that had the key: who contends there is no matter of this one.
  */
 static EsyncClash *
 clash_of_field(EsyncMerge *m, const EsyncEvent *e, int field, const EsyncGroup *group,
@@ -279,9 +281,10 @@ clash_of_field(EsyncMerge *m, const EsyncEvent *e, int field, const EsyncGroup *
 {
 	Setters		all = {0};
 	bool		unseen = false;
+	bool		others = false;	/* set it, unseen, in another row that had the key */
 
 	all.s = palloc0((m->events->n - m->nseen + 1) * sizeof(Setter));
-	for (int i = m->nseen; i < m->until; i++)
+	for (int i = m->nseen; i < m->events->n; i++)
 	{
 		Setter	   *s = &all.s[all.n];
 
@@ -290,6 +293,11 @@ clash_of_field(EsyncMerge *m, const EsyncEvent *e, int field, const EsyncGroup *
 		if (group ? !esync_merge_sets_group(m, i, group, &s->value) :
 			!esync_merge_sets(m, i, field, &s->value))
 			continue;
+		if (!esync_merge_same_life(m, i))
+		{
+			others = true;
+			continue;
+		}
 		if (esync_merge_own_after(m, &m->events->e[i]))
 			return NULL;
 		if (is_overtaken(m, i, field, group))
@@ -302,7 +310,7 @@ clash_of_field(EsyncMerge *m, const EsyncEvent *e, int field, const EsyncGroup *
 		all.n++;
 	}
 	if (!unseen)
-		return settled(name, "superseded");
+		return others ? NULL : settled(name, "superseded");
 	all.s[all.n++] = setter_of(e, value);
 	keep_maximal(&all, false);
 	if (agree(&all))
@@ -506,8 +514,8 @@ clash_of_row(const EsyncTracked *t, const EsyncEvents *events)
 static bool
 is_set_unseen(EsyncMerge *m, int field)
 {
-	for (int i = m->nseen; i < m->until; i++)
-		if (!esync_merge_own_before(m, &m->events->e[i]) &&
+	for (int i = m->nseen; i < m->events->n; i++)
+		if (esync_merge_same_life(m, i) && !esync_merge_own_before(m, &m->events->e[i]) &&
 			!(m->events->e[i].flags & (ESYNC_FLAG_DERIVED | ESYNC_FLAG_WITHDRAWN)) &&
 			esync_merge_sets(m, i, field, NULL))
 			return true;
@@ -518,7 +526,7 @@ is_set_unseen(EsyncMerge *m, int field)
 static bool
 is_in_conflict(const EsyncMerge *m)
 {
-	return m->until > 0 && (m->events->e[m->until - 1].flags & ESYNC_FLAG_CONFLICT);
+	return m->events->n > 0 && (m->events->e[m->events->n - 1].flags & ESYNC_FLAG_CONFLICT);
 }
 
 /*
@@ -531,11 +539,11 @@ esync_clash_needs_whole(EsyncMerge *m, const EsyncEvent *e)
 {
 	if (m->edit->undoes)
 		return true;
-	for (int i = m->nseen; i < m->until; i++)
+	for (int i = m->nseen; i < m->events->n; i++)
 	{
 		const EsyncEvent *x = &m->events->e[i];
 
-		if (esync_merge_own_before(m, x))
+		if (esync_merge_own_before(m, x) || !esync_merge_same_life(m, i))
 			continue;
 		if ((writes_register(x) && esync_merge_contender(x).type == ESYNC_DELETED) ||
 			(writes_register(e) && (writes_register(x) || is_edit(x))))
@@ -704,6 +712,27 @@ join_namesakes(List *list)
 	return joined;
 }
 
+/* Tells of which of the rows that had the key a clash is. */
+static void
+mark_life(const EsyncMerge *m, EsyncClash *clash)
+{
+	int			life = 0;
+
+	for (int i = 0; m->moves && i < m->events->n && clash->life_to == 0; i++)
+	{
+		const EsyncEvent *e = &m->events->e[i];
+
+		if (e->type != ESYNC_DELETED || !(e->flags & ESYNC_FLAG_MOVED))
+			continue;
+		if (life++ == m->life)
+			clash->life_to = e->version;
+		else
+			clash->life_from = e->version;
+	}
+	if (m->moves && clash->life_to == 0)
+		clash->life_to = PG_INT64_MAX;
+}
+
 /*
  * What the event at hand does to the ledger, field by field; `whole` are all
  * events of the row, with this one, where esync_clash_needs_whole said so.
@@ -735,6 +764,7 @@ esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole)
 	{
 		EsyncClash *clash = lfirst(lc);
 
+		mark_life(m, clash);
 		if (clash->open)
 			esync_clash_mark_shown(m, e, whole, clash);
 	}

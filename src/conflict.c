@@ -421,6 +421,7 @@ esync_ledger_contenders(const EsyncConflict *conflict, int *n)
 	{
 		EsyncLedgerContender *c = &contenders[*n];
 		const JsonbContainer *object = walk.value.val.binary.data;
+		JsonbValue	type;
 
 		if (walk.value.type != jbvBinary)
 			continue;
@@ -433,6 +434,9 @@ esync_ledger_contenders(const EsyncConflict *conflict, int *n)
 		c->submit = member_of(object, "submit_timestamp");
 		c->constraint = member_of(object, "constraint");
 		c->device_seq = number_of(object, "device_seq");
+		type = member_of(object, "type");
+		c->resolved = type.type == jbvString && type.val.string.len == strlen("Resolved") &&
+			memcmp(type.val.string.val, "Resolved", strlen("Resolved")) == 0;
 		(*n)++;
 	}
 	return contenders;

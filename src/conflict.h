@@ -59,6 +59,7 @@ typedef struct EsyncLedgerContender
 	JsonbValue	submit;
 	JsonbValue	constraint;		/* that refused it; null: none did */
 	int64		device_seq;		/* 0: none */
+	bool		resolved;		/* a decision, or an undo */
 } EsyncLedgerContender;
 
 /* which conflicts to read: of a table, of one of its rows */

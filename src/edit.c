@@ -269,15 +269,23 @@ meta_of(const EsyncMerge *m, const EsyncEvent *e)
 
 /*
  * Finds where the row that the author had seen went by a change of its key.
- * What came after that under the same key is another row.
+ * What came after that under the same key is another row, but for late edits.
  */
 static void
 find_move(EsyncMerge *m)
 {
-	for (int i = m->events->n - 1; i >= m->nseen; i--)
-		if (m->events->e[i].type == ESYNC_DELETED &&
-			(m->events->e[i].flags & ESYNC_FLAG_MOVED))
+	int			undone = esync_withdraw_find(m->events, m->edit->undoes);
+
+	for (int i = m->events->n - 1; i >= 0; i--)
+	{
+		if (m->events->e[i].type != ESYNC_DELETED || !(m->events->e[i].flags & ESYNC_FLAG_MOVED))
+			continue;
+		m->moves = true;
+		if (i >= m->nseen)
 			m->until = i;
+	}
+	m->life = undone < 0 ? esync_merge_life_at(m->events, m->base) :
+		esync_merge_life(m->events, undone);
 }
 
 /* The event, all but patch, flags of the row, and what is known when it is written. */
@@ -385,6 +393,9 @@ esync_merge_after(EsyncMerge *m)
 	if (m->until == m->events->n)
 		return m->after;
 	fold = esync_merge_fold(m, m->until);
+	for (int i = m->until + 1; i < m->events->n; i++)
+		if (esync_merge_same_life(m, i))
+			esync_merge_add(m, fold, i);
 	esync_fold_add(fold, &m->intent->event, m->events->n);
 	return fold;
 }
@@ -677,6 +688,23 @@ name_resolution(EsyncMerge *m)
 	}
 }
 
+/* Leaves only the events of the row that the author at hand had seen, not of others that had its key. */
+static void
+keep_life(const EsyncMerge *m, EsyncEvents *all)
+{
+	int			undone = esync_withdraw_find(all, m->edit->undoes);
+	int			life = undone < 0 ? esync_merge_life_at(all, m->base) : esync_merge_life(all, undone);
+	bool	   *keep = palloc(Max(all->n, 1) * sizeof(bool));
+	int			n = 0;
+
+	for (int i = 0; i < all->n; i++)
+		keep[i] = esync_merge_life(all, i) == life;
+	for (int i = 0; i < all->n; i++)
+		if (keep[i])
+			all->e[n++] = all->e[i];
+	all->n = n;
+}
+
 /*
  * All events of the row, and the one at hand; whose payload, where it stands for
  * the patch, is not written yet.
@@ -688,9 +716,8 @@ esync_edit_whole(EsyncMerge *m)
 	EsyncEvents *all = esync_stream_read(m->t, m->aggregate_id, NULL, SnapshotSelf, false,
 										 ESYNC_WANT_EDITS);
 
-	if (m->until < m->events->n)
-		while (all->n > 0 && all->e[all->n - 1].version >= m->events->e[m->until].version)
-			all->n--;
+	if (m->moves)
+		keep_life(m, all);
 	all->e = repalloc_huge(all->e, (all->n + 1) * sizeof(EsyncEvent));
 	mine = &all->e[all->n++];
 	*mine = m->intent->event;

@@ -81,6 +81,8 @@ typedef struct EsyncClash
 	const char *kind;			/* field, delete_edit, create_create, constraint */
 	bool		open;
 	const char *resolution;		/* where it closes: superseded or agreed */
+	int64		life_from;		/* bases from here to before life_to (0: all) are of the row that its */
+	int64		life_to;		/* author had seen, not of others that had its key */
 	int64		base_at;		/* the lowest base of the contenders, and */
 	Jsonb	   *base_value;		/* what the field was there; NULL: unknown */
 	Jsonb	   *shown_value;	/* NULL: that of the contender that shows */

@@ -101,6 +101,41 @@ esync_merge_own_after(const EsyncMerge *m, const EsyncEvent *e)
 		e->device_seq > m->edit->device_seq;
 }
 
+/* ------------------------------------------------------------------ lives */
+
+/* How many rows had gone from a key to others by one of its versions? */
+int
+esync_merge_life_at(const EsyncEvents *events, int64 base)
+{
+	int			n = 0;
+
+	for (int i = 0; i < events->n && events->e[i].version <= base; i++)
+		n += events->e[i].type == ESYNC_DELETED && (events->e[i].flags & ESYNC_FLAG_MOVED) != 0;
+	return n;
+}
+
+/*
+ * Of which of the rows that its key had, one after the other, is an event?  Its
+ * author had seen that those before had gone; an undo is of the row of what it
+ * undoes.
+ */
+int
+esync_merge_life(const EsyncEvents *events, int i)
+{
+	int			k;
+
+	while ((k = esync_withdraw_find(events, esync_event_undoes(&events->e[i]))) >= 0 && k < i)
+		i = k;
+	return esync_merge_life_at(events, events->e[i].base_version);
+}
+
+/* Is an event of the row that the author at hand had seen, and not of another that had its key? */
+bool
+esync_merge_same_life(const EsyncMerge *m, int i)
+{
+	return !m->moves || esync_merge_life(m->events, i) == m->life;
+}
+
 /* ------------------------------------------------------------------ folds */
 
 /*

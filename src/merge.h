@@ -81,6 +81,8 @@ typedef struct EsyncMerge
 	EsyncAction action;
 	int			until;			/* events before this one are of the row that was seen: then its
 								 * key was changed; or the count of all */
+	bool		moves;			/* a row went from this key to another; and then */
+	int			life;			/* how many had gone when the author took a copy */
 	EsyncFold  *after;			/* all events and the edit */
 	EsyncIntent *intent;		/* the event, and what the row gets */
 } EsyncMerge;
@@ -105,6 +107,9 @@ extern bool esync_merge_equal(const EsyncMerge *m, int field, const JsonbValue *
 							  JsonbValue *sent);
 extern bool esync_merge_changes(EsyncMerge *m, bool creates);
 extern void esync_merge_place(EsyncMerge *m, EsyncEvent *e);
+extern int	esync_merge_life_at(const EsyncEvents *events, int64 base);
+extern int	esync_merge_life(const EsyncEvents *events, int i);
+extern bool esync_merge_same_life(const EsyncMerge *m, int i);
 extern bool esync_merge_is_key(const EsyncTracked *t, int field);
 extern void esync_merge_defaults(EsyncMerge *m);
 

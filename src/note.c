@@ -273,6 +273,35 @@ kept_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Sets the contenders of a row: those from before that stay, and some fresh ones. */
+static void
+join_contenders(OpenRow *row, const EsyncConflict *before, const bool *stays, const Jsonb *fresh)
+{
+	int			n = 0;
+	Kept	   *list = palloc((esync_json_count(&before->contenders->root) +
+							   esync_json_count(&fresh->root) + 1) * sizeof(Kept));
+	JsonbValue	id;
+	EsyncJson	json;
+	EsyncWalk	walk;
+
+	for (int from = 0; from < 2; from++)
+	{
+		esync_walk_init(&walk, from == 0 ? &before->contenders->root : &fresh->root);
+		for (int i = 0; esync_walk_next(&walk); i++)
+			if ((from == 1 || stays[i]) &&
+				esync_json_member(walk.value.val.binary.data, "event_id", 8, &id))
+				list[n++] = (Kept) {DatumGetInt64(DirectFunctionCall1(numeric_int8,
+												  NumericGetDatum(id.val.numeric))), walk.value};
+	}
+	qsort(list, n, sizeof(Kept), kept_cmp);
+	esync_json_init(&json, 1024);
+	esync_json_open_array(&json, n);
+	for (int i = 0; i < n; i++)
+		esync_json_value(&json, &list[i].value);
+	esync_json_close(&json);
+	set_pointer(row, COL_CONTENDERS, esync_json_finish(&json));
+}
+
 /*
  * The contenders of a row about refusals after an event: those that were refused
  * before whose refusal its author had not seen, and some fresh ones.
@@ -282,29 +311,41 @@ keep_refusals(OpenRow *row, const EsyncConflict *before, const EsyncEvent *event
 			  const Jsonb *fresh)
 {
 	int			n;
-	int			kept = 0;
 	EsyncLedgerContender *contenders = esync_ledger_contenders(before, &n);
-	Kept	   *list = palloc((n + esync_json_count(&fresh->root) + 1) * sizeof(Kept));
-	JsonbValue	id;
-	EsyncJson	json;
-	EsyncWalk	walk;
+	bool	   *stays = palloc(Max(n, 1) * sizeof(bool));
 
-	esync_walk_init(&walk, &before->contenders->root);
-	for (int i = 0; i < n && esync_walk_next(&walk); i++)
-		if (contenders[i].constraint.type != jbvNull && !has_seen(event, &contenders[i]))
-			list[kept++] = (Kept) {contenders[i].event_id, walk.value};
-	esync_walk_init(&walk, &fresh->root);
-	while (esync_walk_next(&walk))
-		if (esync_json_member(walk.value.val.binary.data, "event_id", 8, &id))
-			list[kept++] = (Kept) {DatumGetInt64(DirectFunctionCall1(numeric_int8,
-												 NumericGetDatum(id.val.numeric))), walk.value};
-	qsort(list, kept, sizeof(Kept), kept_cmp);
-	esync_json_init(&json, 1024);
-	esync_json_open_array(&json, kept);
-	for (int i = 0; i < kept; i++)
-		esync_json_value(&json, &list[i].value);
-	esync_json_close(&json);
-	set_pointer(row, COL_CONTENDERS, esync_json_finish(&json));
+	for (int i = 0; i < n; i++)
+		stays[i] = contenders[i].constraint.type != jbvNull && !has_seen(event, &contenders[i]);
+	join_contenders(row, before, stays, fresh);
+}
+
+/*
+ * What is open about a field in another row that had the key stays beside it:
+ * there is one conflict about a field.  Of those, decisions and undos had seen
+ * all.
+ */
+static void
+set_of_life(OpenRow *row, const EsyncClash *clash)
+{
+	EsyncConflict *before = esync_ledger_read(row->values, row->nulls);
+	int			n;
+	EsyncLedgerContender *contenders = esync_ledger_contenders(before, &n);
+	bool	   *stays = palloc(Max(n, 1) * sizeof(bool));
+	bool		any = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		stays[i] = clash->life_to != 0 && !contenders[i].resolved &&
+			(contenders[i].base_version < clash->life_from ||
+			 contenders[i].base_version >= clash->life_to);
+		for (int k = 0; k < clash->ncontenders; k++)
+			stays[i] &= clash->contenders[k].event_id != contenders[i].event_id;
+		any |= stays[i];
+	}
+	set_contenders(row, clash);
+	if (any)
+		join_contenders(row, before, stays,
+						(Jsonb *) DatumGetPointer(row->values[COL_CONTENDERS - 1]));
 }
 
 /*
@@ -443,7 +484,7 @@ note_open(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEvent *
 		if (refusal && esync_event_undoes(event) == 0)
 			set_refusals(row, event, clash);
 		else
-			set_contenders(row, clash);
+			set_of_life(row, clash);
 		write_row(side, row);
 	}
 	row->tuple = NULL;

@@ -396,6 +396,57 @@ SELECT undone, shown FROM undo('32', 2);
 SELECT edit('ann', 1, 1, $$UPDATE item SET zip = 'z9' WHERE id = 32$$);
 SELECT field, contenders, status FROM ledger('32');
 
+-- NAME: a key that rows leave and take: who had not seen that contends with edits of the same row alone
+CREATE TABLE moved (id int PRIMARY KEY, a text, b text);
+SELECT esync_enable('moved');
+CREATE FUNCTION late(who text, key int, base int, day int, changed jsonb) RETURNS text LANGUAGE sql AS $$
+SELECT r->>'status' FROM jsonb_array_elements(esync_submit(jsonb_build_object('device_id', 'tablet of ' || who, 'events', jsonb_build_array(
+	jsonb_build_object('id', gen_random_uuid(), 'table', 'moved', 'key', key::text, 'base_version', base, 'submit_timestamp', '2025-11-16 12:00Z'::timestamptz + day * interval '1 day') ||
+	CASE WHEN changed IS NULL THEN '{"op": "delete"}' ELSE jsonb_build_object('op', 'update', 'set', changed) END)), jsonb_build_object('user_id', who))->'results') AS r
+$$;
+-- a row comes back to its key, and a late edit to what it was: once, as the row is now
+INSERT INTO moved VALUES (1, 'a1', 'b1');
+UPDATE moved SET id = 2 WHERE id = 1;
+UPDATE moved SET id = 1 WHERE id = 2;
+SELECT late('ann', 1, 1, 1, '{"a": "ann"}');
+SELECT a FROM moved;
+SELECT version, event_type, base_version, patch FROM esync_history('moved', 1) WHERE version > 3 AND patch::text LIKE '%ann%';
+SELECT field, contenders, status FROM ledger('1', 'moved');
+-- a late delete of a row that went to another key, and an edit of the one that has its key now
+INSERT INTO moved VALUES (11, 'a1', 'b1');
+UPDATE moved SET id = 12 WHERE id = 11;
+INSERT INTO moved VALUES (11, 'other', 'other');
+SELECT late('ann', 11, 1, 9000, NULL);
+SELECT late('ben', 11, 3, 1, '{"b": "ben"}');
+SELECT id, b FROM moved WHERE id > 10;
+SELECT field, contenders, status FROM ledger('11', 'moved');
+-- two late edits of it contradict each other, and nobody who has its key; undone, and back
+INSERT INTO moved VALUES (21, 'a1', 'b1');
+SELECT late('dan', 21, 1, 1, '{"a": "dan"}');
+UPDATE moved SET id = 22 WHERE id = 21;
+INSERT INTO moved VALUES (21, 'other', 'other');
+SELECT late('ann', 21, 1, 2, '{"a": "ann"}');
+SELECT late('ben', 21, 1, 3, '{"a": "ben"}');
+SELECT field, contenders, status FROM ledger('21', 'moved');
+SELECT late('eve', 21, 4, 4, '{"a": "eve"}');
+SELECT field, contenders, status FROM ledger('21', 'moved');
+SELECT undone, kept, conflicts FROM undo('21', 6, 'moved');
+SELECT field, contenders, status FROM ledger('21', 'moved') WHERE status = 'open';
+SELECT undone, kept, conflicts FROM undo('21', 8, 'moved');
+SELECT field, contenders, status FROM ledger('21', 'moved') WHERE status = 'open';
+SELECT id, a, b FROM moved WHERE id > 20;
+SELECT * FROM esync_verify('moved');
+
+-- NAME: a field that goes on showing a creation that was undone is put back by the next undo, and the ledger tells of it
+SELECT esync_submit('{"device_id": "tablet of ann", "events": [{"id": "00000000-0000-4000-8000-000000003301", "table": "item", "op": "create", "document": {"id": 33, "a": "a5", "b": "b1"}, "submit_timestamp": "2025-11-20T12:00:00Z"}]}', '{"user_id": "ann"}')->'accepted' AS accepted;
+SELECT undone FROM undo('33', 1);
+SELECT esync_submit('{"device_id": "tablet of ben", "events": [{"id": "00000000-0000-4000-8000-000000003302", "table": "item", "op": "create", "document": {"id": 33, "a": "a4"}, "submit_timestamp": "2025-11-17T12:00:00Z"}]}', '{"user_id": "ben"}')->'conflict' AS conflict;
+SELECT esync_submit('{"device_id": "tablet of dan", "events": [{"id": "00000000-0000-4000-8000-000000003303", "table": "item", "op": "create", "document": {"id": 33, "a": "a5"}, "submit_timestamp": "2025-11-18T12:00:00Z"}]}', '{"user_id": "dan"}')->'conflict' AS conflict;
+SELECT esync_resolve_row('item', '33', '{"": {"value": {"deleted": false}}, "b": {"value": "x"}}')->'row'->'a' AS a;
+SELECT field, contenders, status FROM ledger('33') WHERE field = 'a';
+SELECT undone, shown FROM undo('33', 5);
+SELECT field, contenders, status FROM ledger('33') WHERE field = 'a';
+
 -- NAME: table and stream agree
 SELECT * FROM esync_verify('item') UNION ALL SELECT * FROM esync_verify('slashed') UNION ALL SELECT * FROM esync_verify('former') UNION ALL SELECT * FROM esync_verify('soft') UNION ALL SELECT * FROM esync_verify('guarded');
 
