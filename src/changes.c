@@ -186,6 +186,14 @@ int32_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* 0 for NULL. */
+static uint32
+hash_if_any(const text *t)
+{
+	return t == NULL ? 0 :
+		hash_bytes((const unsigned char *) VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+}
+
 /* Writes down in the cursor what was asked for: it is good for no more than that. */
 static void
 note_filter(EsyncRun *run, EsyncCursor *c)
@@ -203,9 +211,9 @@ note_filter(EsyncRun *run, EsyncCursor *c)
 		qsort(c->tables, c->ntables, sizeof(int32), int32_cmp);
 	}
 	c->has_tenant = asked->tenant != NULL;
-	if (c->has_tenant)
-		c->tenant = hash_bytes((const unsigned char *) VARDATA_ANY(asked->tenant),
-							   VARSIZE_ANY_EXHDR(asked->tenant));
+	c->tenant = hash_if_any(asked->tenant);
+	c->has_device = asked->device_id != NULL;
+	c->device = hash_if_any(asked->device_id);
 }
 
 /* Is more asked for than the cursor was made for?  It was not kept then. */
@@ -216,6 +224,9 @@ asks_for_more(EsyncRun *run, const EsyncCursor *c)
 
 	note_filter(run, &now);
 	if (c->has_tenant && (!now.has_tenant || now.tenant != c->tenant))
+		return true;
+	/* the events of that device were left out: who is not that device has never had them */
+	if (c->has_device && (!now.has_device || now.device != c->device))
 		return true;
 	if (c->ntables < 0)
 		return false;

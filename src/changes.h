@@ -68,6 +68,8 @@ typedef struct EsyncCursor
 	EsyncTableRun *known;
 	bool		has_tenant;
 	uint32		tenant;			/* its hash */
+	bool		has_device;		/* whose own events were left out */
+	uint32		device;			/* its hash */
 } EsyncCursor;
 
 /* how many changes a page has where nobody says */

@@ -306,6 +306,7 @@ get_seen(Reader *r)
 #define PART_TABLES		0x08
 #define PART_TENANT		0x10
 #define PART_KNOWN		0x20
+#define PART_DEVICE		0x40
 
 /* Runs of tables as distances and lengths: a few bytes, however many tables. */
 static void
@@ -342,7 +343,8 @@ put_cursor(StringInfo s, const EsyncCursor *c)
 {
 	put_number(s, (c->open ? PART_PAGE : 0) | (c->wide ? PART_WIDE : 0) |
 			   (c->witness.event_id ? PART_WITNESS : 0) | (c->ntables >= 0 ? PART_TABLES : 0) |
-			   (c->has_tenant ? PART_TENANT : 0) | (c->nknown ? PART_KNOWN : 0));
+			   (c->has_tenant ? PART_TENANT : 0) | (c->nknown ? PART_KNOWN : 0) |
+			   (c->has_device ? PART_DEVICE : 0));
 	put_number(s, c->system);
 	put_number(s, c->database);
 	put_number(s, c->stream);
@@ -376,6 +378,8 @@ put_cursor(StringInfo s, const EsyncCursor *c)
 		put_number(s, c->tenant);
 	if (c->nknown)
 		put_known(s, c);
+	if (c->has_device)
+		put_number(s, c->device);
 }
 
 static void
@@ -422,6 +426,9 @@ get_cursor(Reader *r, EsyncCursor *c)
 		c->tenant = get_number(r);
 	if (parts & PART_KNOWN)
 		get_known(r, c);
+	c->has_device = (parts & PART_DEVICE) != 0;
+	if (c->has_device)
+		c->device = get_number(r);
 }
 
 /* ------------------------------------------------------------- as text */

@@ -130,6 +130,10 @@ SELECT * FROM told(esync_changes(:'c1', tables => '{part}')) WHERE type = 'Resol
 -- a device is not told what it did itself
 SELECT c->>'user_id' AS user_id, c->>'device_id' AS device_id, c->'version' AS version
 FROM jsonb_array_elements(esync_changes(:'c1', tables => '{doc}', device_id => 'tablet of ann')->'changes') AS c;
+-- so its cursor is of no use to another device, nor to who wants all; the other way round it is
+SELECT esync_changes('now', tables => '{doc}', device_id => 'tablet of ann')->>'cursor' AS anns, esync_changes('now', tables => '{doc}')->>'cursor' AS anybodys \gset
+SELECT reset, reason, changes FROM unnest(ARRAY['tablet of ann', 'tablet of ben', NULL]) AS device, frame(esync_changes(:'anns', tables => '{doc}', device_id => device));
+SELECT reset, reason, changes FROM frame(esync_changes(:'anybodys', tables => '{doc}', device_id => 'tablet of ben'));
 
 -- NAME: a column that is merged inside comes as a whole; so does a row that comes back
 SELECT edit('office', NULL, 0, $$INSERT INTO tree (id, data, x) VALUES ('00000000-0000-0000-0000-000000000001', '{"a": 1, "b": {"c": 1}}', 1)$$);
