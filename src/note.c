@@ -508,6 +508,21 @@ settles(const OpenRow *row, const EsyncEvent *event, const EsyncClash *clash)
 }
 
 /*
+ * Is a row about what a clash is about, or about what lies inside of it: deeper in
+ * the column, or a column that was none of the group yet when the row was opened?
+ */
+static bool
+is_within(const EsyncTracked *t, const OpenRow *row, const EsyncPlace *place, const text *name)
+{
+	text	   *its_name;
+	EsyncPlace	its = place_of(t, row, &its_name);
+
+	return esync_ledger_same_place(place, name, &its, its_name) ||
+		esync_ledger_lies_inside(&its, place) ||
+		(place->group >= 0 && its.field >= 0 && t->fields[its.field].group == place->group);
+}
+
+/*
  * Notes that an event sets a field.  Where there is no conflict, it closes the
  * open row about it, and those about what lies inside of it; in any case what
  * was refused before, if that is settled by it.  Returns the rows that are left.
@@ -525,12 +540,8 @@ note_settled(EsyncSide *side, const EsyncTracked *t, List *rows, const EsyncEven
 	{
 		OpenRow    *row = lfirst(lc);
 		EsyncClash	by = *clash;
-		text	   *its_name;
-		EsyncPlace	its = place_of(t, row, &its_name);
 
-		if (row->tuple == NULL ||
-			!(esync_ledger_same_place(&place, name, &its, its_name) ||
-			  esync_ledger_lies_inside(&its, &place)))
+		if (row->tuple == NULL || !is_within(t, row, &place, name))
 		{
 			left = lappend(left, row);
 			continue;

@@ -138,6 +138,18 @@ SELECT field, status, resolution FROM conflicts WHERE tbl = 'doc';
 SELECT regexp_replace(line, '^.*?v(?=\d)', 'v') AS line FROM esync_graph('doc', 1) AS line WHERE line ~ ' v\d+ ';
 SELECT * FROM esync_verify('doc');
 
+-- NAME: a column that joined a group after its conflict was opened: who sets the group having seen all closes that as well
+CREATE TABLE joined (id int PRIMARY KEY, a text, b text);
+SELECT esync_enable('joined');
+SELECT made($$INSERT INTO joined SELECT i, 'a', 'b' FROM generate_series(1, 2) AS i$$);
+SELECT edit('me', 1, 3, format($$UPDATE joined SET a = 'mine' WHERE id = %s$$, i)), edit('you', 1, 2, format($$UPDATE joined SET a = 'yours' WHERE id = %s$$, i)) FROM generate_series(1, 2) AS i;
+SELECT esync_enable('joined', groups => '{"both": ["a", "b"]}');
+SELECT edit('eve', 2, 4, $$UPDATE joined SET b = 'hers' WHERE id = 1$$);
+SELECT id, field, contenders, status, resolution FROM conflicts WHERE tbl = 'joined';
+SELECT edit('eve', 4, 5, $$UPDATE joined SET b = 'hers too' WHERE id = 1$$), edit('dan', 3, 5, $$UPDATE joined SET b = 'his' WHERE id = 2$$);
+SELECT id, field, contenders, status, resolution FROM conflicts WHERE tbl = 'joined';
+SELECT * FROM esync_verify('joined');
+
 -- NAME: submitted edits: two creates of one row, and a device that comes to agree
 CREATE FUNCTION submit(who text, seq int, op text, rest jsonb) RETURNS TABLE (status text, conflicts jsonb) LANGUAGE sql AS $$
 SELECT r->>'status', (SELECT jsonb_agg(c - 'conflict_id' - 'others') FROM jsonb_array_elements(r->'conflicts') AS c)
@@ -216,7 +228,7 @@ UPDATE unseen SET b = 1 WHERE id = 2;
 SELECT kind, shown, contenders ~ '\*' AS any_shown, status FROM conflicts WHERE tbl = 'unseen' AND id = '2';
 SELECT * FROM esync_verify('unseen');
 
-SELECT esync_disable('unseen', true), esync_disable('block', true), esync_disable('soft', true), esync_disable('doc', true);
+SELECT esync_disable('joined', true), esync_disable('unseen', true), esync_disable('block', true), esync_disable('soft', true), esync_disable('doc', true);
 SELECT count(*) FROM conflicts;
 RESET search_path;
 DROP SCHEMA led CASCADE;
