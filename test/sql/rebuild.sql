@@ -67,6 +67,21 @@ DO $$ BEGIN PERFORM esync_rebuild('rb.item'); EXCEPTION WHEN foreign_key_violati
 SELECT count(*) FROM rb.wrong;
 SELECT esync_rebuild('rb.item', source => 'table');
 
+-- NAME: what a row cannot become, whatever the others are: the error tells of which, and what to do
+CREATE TABLE rb.fixed (id int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY, a numeric);
+SELECT esync_enable('rb.fixed');
+INSERT INTO rb.fixed (id, a) SELECT i, i + 0.5 FROM generate_series(1, 3) AS i;
+BEGIN;
+SET LOCAL esync.enabled = off;
+UPDATE rb.fixed SET n = DEFAULT WHERE id = 2;
+UPDATE rb.fixed SET a = 9 WHERE id = 3;
+COMMIT;
+SELECT esync_rebuild('rb.fixed');
+SELECT esync_rebuild('rb.fixed', '2', 'table') + esync_rebuild('rb.fixed') AS rows;
+ALTER TABLE rb.fixed ALTER a TYPE int;
+SELECT esync_rebuild('rb.fixed');
+SELECT esync_rebuild('rb.fixed', source => 'table');
+
 -- NAME: rows that wait for others of the table
 CREATE TABLE rb.tree (id int PRIMARY KEY, parent int REFERENCES rb.tree, slot int UNIQUE, "Na ""me" text);
 SELECT esync_enable('rb.tree');
