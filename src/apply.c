@@ -124,20 +124,69 @@ find_row(EsyncTracked *t, const EsyncRights *rights, Datum *key, Oid *relid, Ite
 	return true;
 }
 
-/* Locks the row of an edit to come, if the caller may and there is one. */
-void
+/*
+ * Is there a row after all, as of now?  A transaction's snapshot, or that of a
+ * query that had to wait, may be too old to show it.
+ */
+static bool
+came_meanwhile(EsyncTracked *t, Datum *key)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	StringInfoData query;
+	bool		found;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "SELECT 1 FROM ");
+	esync_statement_table(&query, t);
+	esync_statement_key(&query, t, 1);
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_plan(esync_plan(query.data, t->nkeys, esync_rights_key_types(t)),
+						 key, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "reading a row of \"%s\" failed", t->table_name);
+	found = SPI_processed > 0;
+	MemoryContextSwitchTo(cxt);
+	PopActiveSnapshot();
+	return found;
+}
+
+/*
+ * Locks the row of an edit to come, if the caller may and there is one; true: it
+ * is there, and locked.
+ */
+bool
 esync_apply_lock(EsyncTracked *t, text *aggregate_id, Datum *key)
 {
 	EsyncRights rights;
 	Oid			relid;
 	ItemPointerData tid;
+	bool		found;
 
 	if (!esync_rights_try(t, &rights) || !esync_rights_key(t, &rights) || !esync_grants_update(t))
-		return;
+		return false;
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	(void) find_row(t, &rights, key, &relid, &tid);
+	found = find_row(t, &rights, key, &relid, &tid);
 	SPI_finish();
+	return found;
+}
+
+/*
+ * Is a row that could not be locked not there, whatever the stream says?  Where
+ * nobody can tell, by rights or policies, it is not said to be missing.
+ */
+bool
+esync_apply_lacks(EsyncTracked *t, Datum *key)
+{
+	EsyncRights rights;
+	bool		found;
+
+	if (!esync_rights_try(t, &rights) || !esync_rights_key(t, &rights) || rights.rls)
+		return false;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	found = came_meanwhile(t, key);
+	SPI_finish();
+	return !found;
 }
 
 /* ------------------------------------------------------------------- the row */
@@ -156,31 +205,6 @@ fetch_row(Target *g, Oid relid, ItemPointer tid)
 			 ItemPointerGetOffsetNumber(tid), RelationGetRelationName(g->rel));
 	g->row = esync_capture_row(g->rel, heap_copytuple(ExecFetchSlotHeapTuple(slot, false, &free)));
 	ExecDropSingleTupleTableSlot(slot);
-}
-
-/*
- * Is there a row after all, as of now?  A transaction's snapshot, or that of a
- * query that had to wait, may be too old to show it.
- */
-static bool
-came_meanwhile(Target *g)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	StringInfoData query;
-	bool		found;
-
-	initStringInfo(&query);
-	appendStringInfoString(&query, "SELECT 1 FROM ");
-	esync_statement_table(&query, g->t);
-	esync_statement_key(&query, g->t, 1);
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_plan(esync_plan(query.data, g->t->nkeys, esync_rights_key_types(g->t)),
-						 g->key, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "reading a row of \"%s\" failed", g->t->table_name);
-	found = SPI_processed > 0;
-	MemoryContextSwitchTo(cxt);
-	PopActiveSnapshot();
-	return found;
 }
 
 /*
@@ -206,7 +230,7 @@ take_row(Target *g)
 		}
 		esync_store_head(esync_store_open(g->t, CurrentMemoryContext, &keep), g->aggregate_id,
 						 &head);
-		if (!head.found || head.row_xmin == InvalidTransactionId || !came_meanwhile(g))
+		if (!head.found || head.row_xmin == InvalidTransactionId || !came_meanwhile(g->t, g->key))
 			return false;
 		if (IsolationUsesXactSnapshot())
 			break;

@@ -131,9 +131,11 @@ esync_decision_meet(EsyncDecision *d, int64 asked, bool alone)
 	EsyncConflict *conflict;
 	const EsyncEvent *head;
 
-	esync_apply_lock(d->t, d->aggregate_id, d->key);
+	d->here = esync_apply_lock(d->t, d->aggregate_id, d->key);
 	conflict = read_stream(d, asked);
 	head = esync_decision_head(d);
+	d->lacking = !d->here && head != NULL && head->row_xmin != InvalidTransactionId &&
+		esync_apply_lacks(d->t, d->key);
 	if (!alone || head == NULL || head->row_xmin != InvalidTransactionId)
 		return conflict;
 	esync_decision_lock_gone(d->t, d->aggregate_id);
@@ -331,14 +333,17 @@ is_refusal_in(const EsyncDecision *d, const EsyncConflict *c, Bitmapset *fields)
 	return false;
 }
 
-/* Is the row gone for good, and does the decision leave it so? */
+/*
+ * Is the row gone for good, and does the decision leave it so?  Who came or went
+ * unseen counts: that is recorded before the decision is.
+ */
 bool
 esync_decision_gone(const EsyncDecision *d)
 {
 	const EsyncEvent *head = esync_decision_head(d);
 
-	return d->life <= 0 && head != NULL && (head->flags & ESYNC_FLAG_DELETED) &&
-		head->row_xmin == InvalidTransactionId;
+	return d->life <= 0 && head != NULL && !d->here &&
+		(d->lacking || ((head->flags & ESYNC_FLAG_DELETED) && head->row_xmin == InvalidTransactionId));
 }
 
 /*

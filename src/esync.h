@@ -815,8 +815,10 @@ extern void esync_sqlmerge_spend_base(void);
 extern SPIPlanPtr esync_plan(const char *query, int nargs, Oid *types);
 
 /* ---- apply.c: the only writer of users' tables */
-/* locks the row of an edit to come, as the caller, if the caller may write it and there is one */
-extern void esync_apply_lock(EsyncTracked *t, text *aggregate_id, Datum *key);
+/* locks the row of an edit to come, as the caller, if the caller may write it and there is one: then true */
+extern bool esync_apply_lock(EsyncTracked *t, text *aggregate_id, Datum *key);
+/* is a row that could not be locked not there, whatever its events say? */
+extern bool esync_apply_lacks(EsyncTracked *t, Datum *key);
 /*
  * Merges one edit into its row, as the caller: events, table and ledger.  What
  * is wrong with the edit itself is a code in the outcome, and nothing was

@@ -20,6 +20,8 @@ typedef struct EsyncDecision
 	int64		expected;
 
 	/* the row, under its lock */
+	bool		here;			/* the table has it, */
+	bool		lacking;		/* or has none, whatever its events say */
 	EsyncMerge	m;				/* plan and events alone */
 	EsyncFold  *now;			/* of all events */
 	List	   *open;			/* of EsyncConflict *: its open conflicts */

@@ -380,6 +380,19 @@ SELECT told(esync_resolve_row('gone', '2', '{"a": {"value": "chosen"}}')) #- '{r
 SELECT told(esync_resolve_row('gone', '2', '{"": {"value": {"deleted": false}}}'));
 SELECT * FROM fails($$SELECT esync_resolve_row('gone', '9', '{"a": {"value": "chosen"}}')$$);
 SELECT * FROM esync_verify('gone');
+-- a row that came or went unseen counts as it is now, also for what a constraint refused
+CREATE TABLE unseen (id int PRIMARY KEY, a text, n int CHECK (n < 9));
+SELECT esync_enable('unseen');
+SELECT made($$INSERT INTO unseen SELECT i, 'a', 1 FROM generate_series(1, 4) AS i$$);
+SELECT count(esync_save('unseen', format('{"id": %s, "a": "b", "n": 99}', i)::jsonb, 1)) FROM generate_series(1, 4) AS i;
+DELETE FROM unseen WHERE id < 3;
+SET esync.enabled = off;
+INSERT INTO unseen SELECT i, 'back', 2 FROM generate_series(1, 2) AS i;
+DELETE FROM unseen WHERE id > 2;
+RESET esync.enabled;
+SELECT told(esync_resolve_row('unseen', '1', '{"a": {"value": "chosen"}}')) #- '{resolved}';
+SELECT * FROM fails($$SELECT esync_resolve_row('unseen', '2', '"client_wins"')$$) UNION ALL SELECT * FROM fails($$SELECT esync_resolve_row('unseen', '3', '{"a": {"value": "chosen"}}')$$) UNION ALL SELECT * FROM fails($$SELECT esync_resolve_row('unseen', '4', '"client_wins"')$$);
+SELECT id, field, kind, status FROM conflicts WHERE tbl = 'unseen' ORDER BY n;
 -- the tombstone is no field to be chosen: that is the row as a whole, and closes the conflict about it
 CREATE TABLE marked (id int PRIMARY KEY, a text, gone timestamptz);
 SELECT esync_enable('marked', tombstone => 'gone');
