@@ -659,6 +659,11 @@ apply(EsyncMerge *m, Target *g, EsyncOutcome *o)
 	m->whole = o->blind = g->rel == NULL && g->rights.rls && m->head > 0;
 	if (!esync_edit_meet(m, g->rel != NULL))
 		return;
+	if (m->edit->rowless && m->action != ESYNC_ACT_STORE && m->action != ESYNC_ACT_NOTHING)
+	{
+		m->code = "row";		/* nobody is told */
+		return;
+	}
 	esync_grants_check(m, g->rel != NULL);
 	if (g->rel == NULL && g->rights.rls && m->action != ESYNC_ACT_NOTHING &&
 		(m->action == ESYNC_ACT_STORE || m->intent->event.type != ESYNC_CREATED))

@@ -21,6 +21,7 @@ typedef struct EsyncEdit
 	EsyncVerb	verb;
 	bool		head_by_default;	/* without a base the head is taken; else it is invalid */
 	bool		names_of_now;	/* columns are named as they are now, not as at the base */
+	bool		rowless;		/* nothing is done where the row would have to change */
 	bool		has_base_version;
 	bool		has_branch;
 	bool		has_submit;
@@ -98,7 +99,9 @@ typedef struct EsyncClash
 								 * row shows now; NULL: none at hand */
 	int64		confirmed;		/* the event whose value is the latest one, where that was asked */
 	int			merged;			/* the contender that shows by the merge alone, plus one, and */
-	Jsonb	   *merged_value;	/* what shown_value is by it */
+	Jsonb	   *merged_value;	/* what shown_value is by it; */
+	int			winner;			/* the same by what was decided */
+	Jsonb	   *decided_value;
 } EsyncClash;
 
 /* what the option on_conflict makes of an event's conflicts, to be written right after it */
@@ -151,6 +154,7 @@ typedef struct EsyncIntent
 	EsyncRuling *decision;	/* NULL: conflicts stay open */
 	bool		plain;			/* it is a statement of plain SQL */
 	bool		written;		/* then event has all of it */
+	bool		ahead;			/* it was, before the row, which a decision is to change */
 } EsyncIntent;
 
 /* a bit that only withdraw.c sets in EsyncEvent.flags, never stored: the event was undone */

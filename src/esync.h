@@ -831,6 +831,8 @@ extern void esync_apply(EsyncTracked *t, text *aggregate_id, Datum *key, const E
 /* ---- policy.c: what the option on_conflict makes of a conflict */
 /* writes the decision after its event; guarded: where it fails, the conflicts stay open */
 extern void esync_policy_decide(EsyncTracked *t, EsyncIntent *in, bool guarded);
+/* the same of an event that a BEFORE trigger wrote; what would change the row waits for the former */
+extern void esync_policy_decide_ahead(EsyncTracked *t, EsyncIntent *in);
 
 /* ---- conflict.c: the ledger */
 /*

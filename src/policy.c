@@ -473,9 +473,13 @@ mark_winner(const Choice *ch, EsyncClash *clash, EsyncContender *winner, Jsonb *
 		clash->contenders[i].shown = false;
 	}
 	if (winner)
+	{
 		winner->shown = true;
+		clash->winner = winner - clash->contenders + 1;
+	}
 	if (clash->field)
 		clash->shown_value = value;
+	clash->decided_value = clash->shown_value;
 }
 
 /* Under last_write_wins: when the latest edit was saved that is confirmed. */
@@ -682,9 +686,12 @@ decision_meta(const EsyncIntent *in)
 	return esync_meta_with(NULL, extras, policy == LAST_WRITE_WINS ? 4 : 3);
 }
 
-/* Writes the decision; false: the caller cannot, and nothing was written. */
+/*
+ * Writes the decision; false: the caller cannot, and nothing was written.  Rowless:
+ * the row is to stay as it is.
+ */
 static bool
-write_decision(EsyncTracked *t, EsyncIntent *in)
+write_decision(EsyncTracked *t, EsyncIntent *in, bool rowless)
 {
 	EsyncEdit	edit = {.verb = ESYNC_VERB_RESOLVE, .head_by_default = true, .names_of_now = true};
 	EsyncOutcome outcome;
@@ -700,6 +707,7 @@ write_decision(EsyncTracked *t, EsyncIntent *in)
 	edit.has_submit = in->decision->submit != 0;
 	edit.submit = edit.submit_raw = in->decision->submit;
 	edit.strategy = in->decision->policy;
+	edit.rowless = rowless;
 	edit.meta = decision_meta(in);
 	esync_apply(t, in->aggregate_id, key, &edit, &outcome);
 	return outcome.code == NULL;
@@ -710,6 +718,7 @@ typedef struct Attempt
 {
 	EsyncTracked *t;
 	EsyncIntent *in;
+	bool		rowless;
 	bool		written;
 } Attempt;
 
@@ -718,14 +727,14 @@ write_attempt(void *arg)
 {
 	Attempt    *a = arg;
 
-	a->written = write_decision(a->t, a->in);
+	a->written = write_decision(a->t, a->in, a->rowless);
 }
 
 /* The same in a subtransaction: what refuses the decision undoes it alone. */
 static bool
-try_decision(EsyncTracked *t, EsyncIntent *in)
+try_decision(EsyncTracked *t, EsyncIntent *in, bool rowless)
 {
-	Attempt		attempt = {.t = t, .in = in};
+	Attempt		attempt = {.t = t, .in = in, .rowless = rowless};
 	ErrorData  *error = esync_guard(write_attempt, &attempt);
 
 	if (error && esync_error_is_fatal(error))
@@ -733,9 +742,9 @@ try_decision(EsyncTracked *t, EsyncIntent *in)
 	return error == NULL && attempt.written;
 }
 
-/* The conflicts stay open, and the ledger tells what the merge shows. */
+/* The ledger tells what the row shows by the merge alone, or by what was decided. */
 static void
-leave_open(EsyncTracked *t, EsyncIntent *in)
+tell_shown(EsyncTracked *t, EsyncIntent *in, bool decided)
 {
 	ListCell   *lc;
 
@@ -745,13 +754,23 @@ leave_open(EsyncTracked *t, EsyncIntent *in)
 
 		if (!clash->decided)
 			continue;
-		clash->decided = false;
 		for (int i = 0; i < clash->ncontenders; i++)
-			clash->contenders[i].shown = i + 1 == clash->merged;
-		clash->shown_value = clash->merged_value;
+			clash->contenders[i].shown = i + 1 == (decided ? clash->winner : clash->merged);
+		clash->shown_value = decided ? clash->decided_value : clash->merged_value;
 	}
 	CommandCounterIncrement();
 	(void) esync_ledger_note(t, &in->event, in->clashes);
+}
+
+/* The conflicts stay open, and the ledger tells what the merge shows. */
+static void
+leave_open(EsyncTracked *t, EsyncIntent *in)
+{
+	ListCell   *lc;
+
+	tell_shown(t, in, false);
+	foreach(lc, in->clashes)
+		((EsyncClash *) lfirst(lc))->decided = false;
 }
 
 /*
@@ -761,7 +780,29 @@ leave_open(EsyncTracked *t, EsyncIntent *in)
 void
 esync_policy_decide(EsyncTracked *t, EsyncIntent *in, bool guarded)
 {
+	if (in->ahead)
+		tell_shown(t, in, true);
 	CommandCounterIncrement();
-	if (!(guarded ? try_decision(t, in) : write_decision(t, in)))
+	if (!(guarded ? try_decision(t, in, false) : write_decision(t, in, false)))
 		leave_open(t, in);
+}
+
+/*
+ * The same for an event that was written before the statement's row is, which may
+ * never be: what leaves the row as it is is decided at once; else the conflicts are
+ * open until the row was written (esync_policy_decide).
+ */
+void
+esync_policy_decide_ahead(EsyncTracked *t, EsyncIntent *in)
+{
+	if (in->decision == NULL)
+		return;
+	CommandCounterIncrement();
+	if (try_decision(t, in, true))
+	{
+		in->decision = NULL;
+		return;
+	}
+	tell_shown(t, in, false);
+	in->ahead = true;
 }

@@ -478,6 +478,7 @@ merge_row(EsyncTracked *t, const EsyncContext *context, TriggerData *trigdata)
 			/* a trigger may find that nothing changes; the edit is told all the same */
 			MemoryContextSwitchTo(cxt);
 			esync_merged_put_rowless(&c, m->intent, &old);
+			esync_policy_decide_ahead(esync_tracked_get(t->root), m->intent);
 			MemoryContextSwitchTo(caller);
 		}
 		if (m->action != ESYNC_ACT_NOTHING && leave_intent(m, cxt, trigdata))

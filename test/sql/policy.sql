@@ -223,6 +223,32 @@ SELECT p, l.field, l.contenders, l.status, l.how FROM unnest('{server_wins,clien
 SELECT p, d.* FROM unnest('{server_wins,client_wins}'::text[]) p, LATERAL witness.differences(p::regclass) d WHERE d.aggregate_id = '9';
 DROP TRIGGER as_it_is ON client_wins;
 DROP TRIGGER as_it_is ON server_wins;
+-- of one that loses wholly, and never reaches the row: what leaves the row as it is is decided; else the conflict is open, and tells what the row shows
+CREATE TABLE suppressed (id int PRIMARY KEY, title text);
+CREATE TRIGGER suppress BEFORE UPDATE ON suppressed FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+SELECT esync_enable('suppressed');
+INSERT INTO suppressed SELECT i, 't' FROM generate_series(1, 6) AS i;
+CALL long_ago('suppressed');
+UPDATE suppressed SET title = 'now';
+CREATE PROCEDURE loses(policy text, key int) LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM esync_enable('suppressed', on_conflict => policy);
+	PERFORM esync_context(user_id => 'ann', base_version => 1, submit_timestamp => '2025-11-19 10:00Z');
+	EXECUTE format('UPDATE suppressed SET title = %L WHERE id = %s', policy, key);
+	PERFORM esync_context();
+END
+$$;
+CALL loses('server_wins', 1); CALL loses('client_wins', 2); CALL loses('last_write_wins', 3); CALL loses('merge', 4);
+SELECT id, title FROM suppressed WHERE id < 5 ORDER BY id;
+SELECT i, s.v, s.base, s.type, s.patch, s.meta FROM generate_series(1, 4) i, LATERAL stream('suppressed', i::text) s WHERE s.v > 2;
+SELECT id, field, shown, contenders, status, how FROM ledger('suppressed');
+-- where it reaches the row after all it is decided
+DROP TRIGGER suppress ON suppressed;
+CREATE TRIGGER as_it_is BEFORE UPDATE ON suppressed FOR EACH ROW EXECUTE FUNCTION as_it_is();
+CALL loses('client_wins', 5); CALL loses('last_write_wins', 6);
+SELECT id, title FROM suppressed WHERE id IN (5, 6) ORDER BY id;
+SELECT id, field, shown, contenders, status, how FROM ledger('suppressed') WHERE id IN ('5', '6');
+SELECT * FROM witness.differences('suppressed') WHERE problem !~ 'conflict';
 
 -- NAME: a decision that the database refuses leaves the conflict open
 CREATE TABLE parent (id int PRIMARY KEY);
