@@ -387,7 +387,8 @@ decide_columns(EsyncDecision *d, const Source *source, const JsonbValue *like, i
 
 		if (field < 0)
 			invalid(errmsg("table \"%s\" has no column \"%s\"", d->t->table_name,
-						   pnstrdup(walk.key, walk.keylen)));
+						   pnstrdup(walk.key, walk.keylen)),
+					errhint("The members of the value are columns, as they are called now."));
 		if (source->fold)
 			decide_by_fold(d, field, source->fold);
 		else if (!d->t->fields[field].masked)
@@ -416,7 +417,8 @@ decide_group(EsyncDecision *d, const EsyncPlace *place, const Source *source, in
 
 		if (d->t->fields[field].group != place->group)
 			invalid(errmsg("column \"%s\" is none of group \"%s\"", d->set[i].key,
-						   group->name));
+						   group->name),
+					errhint("The value of a group has columns of the group alone."));
 	}
 }
 
@@ -607,7 +609,8 @@ choose_life(EsyncDecision *d, int64 event_id, const JsonbValue *value)
 	e = event_of(d, event_id);
 	if (e == NULL)
 		invalid(errmsg("event " INT64_FORMAT " is none of row \"%s\" of table \"%s\"", event_id,
-					   text_to_cstring(d->aggregate_id), d->t->table_name));
+					   text_to_cstring(d->aggregate_id), d->t->table_name),
+				errhint("esync_history tells the events of a row."));
 	d->life = esync_merge_contender(e).type == ESYNC_DELETED ? -1 : 1;
 }
 
