@@ -159,13 +159,17 @@ stamps_are_commit(const EsyncTracked *t, const EsyncEvent *e, const EsyncRow *ro
 	return true;
 }
 
-/* The whole row as payload, where this event carries one. */
+/*
+ * The whole row as payload, where this event carries one.  With changes alone, a
+ * delete has none that took the row; one that marked it is like any other.
+ */
 Jsonb *
 esync_event_payload_of(EsyncCapture *c, const EsyncEvent *e, const EsyncRow *row)
 {
+	bool		hard = e->type == ESYNC_DELETED && e->row_xmin == InvalidTransactionId;
+
 	if (!c->t->payload_full && e->type != ESYNC_CREATED && e->type != ESYNC_BASELINE &&
-		(e->type == ESYNC_DELETED ||
-		 (e->version % ESYNC_FULL_EVERY != 0 && stamps_are_commit(c->t, e, row))))
+		(hard || (e->version % ESYNC_FULL_EVERY != 0 && stamps_are_commit(c->t, e, row))))
 		return NULL;
 	return esync_encode_row(c->t->row, row->values, row->isnull);
 }

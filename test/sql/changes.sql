@@ -233,6 +233,21 @@ SELECT t.id, t.set - 'at' AS set, (t.set->>'at')::timestamptz = kept.at AS as_in
 FROM told(esync_changes(:'kept', tables => '{kept}')) AS t JOIN kept ON kept.id::text = t.id ORDER BY t.id;
 SELECT esync_disable('kept', true);
 DROP TABLE kept;
+-- and a late deletion by the tombstone that loses leaves the time as it was
+CREATE TABLE kept (id int PRIMARY KEY, gone timestamptz, at timestamptz);
+SELECT esync_enable('kept', payload => 'changes', last_modified => '{at}', tombstone => 'gone', on_conflict => 'server_wins');
+INSERT INTO kept VALUES (1);
+UPDATE kept SET gone = '2025-11-01';
+UPDATE kept SET gone = NULL;
+BEGIN;
+SELECT esync_context(device_id => 'd8', base_version => 1, submit_timestamp => '2025-11-02');
+UPDATE kept SET gone = '2025-11-02';
+COMMIT;
+SELECT t.version, t.type, t.set - 'at' AS set, (t.set->>'at')::timestamptz = kept.at AS as_in_row
+FROM told(esync_changes(NULL, tables => '{kept}')) AS t JOIN kept ON kept.id::text = t.id ORDER BY t.version;
+SELECT (esync_state('kept', 1)->>'at')::timestamptz = at AS as_in_row FROM kept;
+SELECT esync_disable('kept', true);
+DROP TABLE kept;
 
 -- NAME: clients that pull now and then, by pages of every size, hold what the tables hold
 UPDATE tree SET data = '{"a": 1, "b": {"c": 1}}';
