@@ -431,7 +431,10 @@ moved_to(const EsyncMerge *m, int64 *version)
 	return cstring_to_text_with_len(id.val.string.val, id.val.string.len);
 }
 
-/* The fields in which the edit shows under the former key, as an object; NULL: in none. */
+/*
+ * The fields in which the edit shows under the former key, as an object; NULL: in
+ * none.  The key itself, which a creation sets, is not for the row under another one.
+ */
 static Jsonb *
 shown_changes(EsyncMerge *m)
 {
@@ -442,7 +445,8 @@ shown_changes(EsyncMerge *m)
 	{
 		const EsyncChange *c = &m->changes[i];
 
-		if (m->t->fields[c->field].attnum == 0 || !esync_merge_shows(m, c->field))
+		if (m->t->fields[c->field].attnum == 0 || esync_merge_is_key(m->t, c->field) ||
+			!esync_merge_shows(m, c->field))
 			continue;
 		members[n].key = m->t->fields[c->field].name;
 		members[n].keylen = strlen(members[n].key);

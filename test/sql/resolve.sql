@@ -565,6 +565,16 @@ SELECT * FROM circle;
 SELECT e.aggregate_id, version, event_type, patch, meta FROM esync.event e JOIN esync.tracked_table USING (table_id) WHERE relation = 'circle'::regclass ORDER BY event_id;
 SELECT * FROM esync_verify('circle');
 
+-- NAME: a late creation of a row whose key was changed since: all but the key follows it
+CREATE TABLE shifted (id int PRIMARY KEY, a text, b text);
+SELECT esync_enable('shifted');
+SELECT made($$INSERT INTO shifted VALUES (4, 'x', 'x')$$);
+UPDATE shifted SET id = 8;
+SELECT esync_save('shifted', '{"id": 4, "a": "late"}', 0, context => '{"device_id": "d", "submit_timestamp": "2025-11-19"}')->'status';
+SELECT * FROM shifted;
+SELECT e.aggregate_id, version, event_type, patch, meta FROM esync.event e JOIN esync.tracked_table USING (table_id) WHERE relation = 'shifted'::regclass ORDER BY event_id;
+SELECT * FROM esync_verify('shifted');
+
 -- NAME: a trigger that turns a row away, and a value that the column's type does not take any more, are of that row alone
 CREATE TABLE turned (id int PRIMARY KEY, t text, n int);
 SELECT esync_enable('turned');
