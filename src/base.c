@@ -113,7 +113,7 @@ shows(EsyncMerge *m, EsyncFold *fold, const Jsonb *document)
 		if (m->nseen == 0 && !esync_fold_is_set(fold, field))
 			return false;
 		sent = walk.value;
-		if (!esync_merge_equal(m, field, &value, &sent))
+		if (!esync_merge_equal_told(m, field, &value, &sent))
 			return false;
 	}
 	return true;

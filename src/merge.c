@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
@@ -236,30 +237,107 @@ equal_by_type(const EsyncField *f, Datum a, Datum b)
 }
 
 /*
+ * Does a column take a value in any case?  Others may have been shown when it had
+ * another type, or an enum another label; and asking with care has its price.
+ */
+static bool
+takes_any(const EsyncField *f, const JsonbValue *shown)
+{
+	switch (f->typid)
+	{
+		case TEXTOID:
+		case JSONBOID:
+			return true;
+		case VARCHAROID:
+			return f->typmod < 0;
+		case BOOLOID:
+			return shown->type == jbvBool;
+		case NUMERICOID:
+			return f->typmod < 0 && shown->type == jbvNumeric;
+		default:
+			return false;
+	}
+}
+
+/* a comparison by a type, which may refuse a value */
+typedef struct Comparison
+{
+	const EsyncMerge *m;
+	int			field;
+	const JsonbValue *shown;
+	JsonbValue *told;			/* what is said to have been shown, */
+	Datum		sent;			/* or, as a value of the type, what was sent */
+	bool		equal;
+} Comparison;
+
+/* Callback: compares what was shown with a value of the type. */
+static void
+compare_shown(void *arg)
+{
+	Comparison *c = arg;
+	Datum		before;
+	bool		was_null;
+
+	esync_decode_value(c->m->t->row, esync_merge_shape(c->m->t, c->field), c->shown, &before,
+					   &was_null);
+	c->equal = !was_null && equal_by_type(&c->m->t->fields[c->field], before, c->sent);
+}
+
+/* Callback: compares what was shown with what is said to have been. */
+static void
+compare_told(void *arg)
+{
+	Comparison *c = arg;
+
+	c->equal = esync_merge_equal(c->m, c->field, c->shown, c->told);
+}
+
+/* Compares; what a type does not take that had another one, or no constraint, then is not equal. */
+static bool
+compare(Comparison *c, void (*body) (void *arg))
+{
+	ErrorData  *error = esync_guard(body, c);
+
+	if (error && esync_error_is_fatal(error))
+		ReThrowError(error);
+	return error == NULL && c->equal;
+}
+
+/*
  * Is the value that was sent the same as the one that was shown, to the
  * column's type?  Brings the sent value into the form that a row has, where it
- * is another one.  What does not fit the type is an error, 22xxx.
+ * is another one.  What does not fit the type is an error, 22xxx; but what was
+ * shown may be from a time when the column had another type.
  */
 bool
 esync_merge_equal(const EsyncMerge *m, int field, const JsonbValue *shown, JsonbValue *sent)
 {
-	const EsyncField *f = &m->t->fields[field];
+	Comparison	c = {.m = m, .field = field, .shown = shown};
 	int			shape = esync_merge_shape(m->t, field);
-	Datum		value;
-	Datum		before;
 	bool		isnull;
-	bool		was_null;
 
 	if (esync_json_equal(shown, sent, false) || shape < 0)
 		return esync_json_equal(shown, sent, false);
-	esync_decode_value(m->t->row, shape, sent, &value, &isnull);
-	esync_encode_value(m->t->row, shape, value, isnull, sent);
+	esync_decode_value(m->t->row, shape, sent, &c.sent, &isnull);
+	esync_encode_value(m->t->row, shape, c.sent, isnull, sent);
 	if (isnull || shown->type == jbvNull)
 		return isnull && shown->type == jbvNull;
 	if (esync_json_equal(shown, sent, false))
 		return true;
-	esync_decode_value(m->t->row, shape, shown, &before, &was_null);
-	return !was_null && equal_by_type(f, before, value);
+	if (!takes_any(&m->t->fields[field], shown))
+		return compare(&c, compare_shown);
+	compare_shown(&c);
+	return c.equal;
+}
+
+/* The same for a value that was not sent as an edit, but is said to have been shown. */
+bool
+esync_merge_equal_told(const EsyncMerge *m, int field, const JsonbValue *shown, JsonbValue *told)
+{
+	Comparison	c = {.m = m, .field = field, .shown = shown, .told = told};
+
+	return esync_json_equal(shown, told, false) ||
+		(esync_merge_shape(m->t, field) >= 0 && compare(&c, compare_told));
 }
 
 /* A change, with room for it; or the one that is there. */
@@ -284,9 +362,12 @@ is_shown(const EsyncMerge *m, int field)
 	return m->shown->known && (m->nseen > 0 || esync_fold_is_set(m->shown, field));
 }
 
-/* What the author had before the eyes in a field; false: nothing at all. */
+/*
+ * What the author had before the eyes in a field; false: nothing at all.  In the
+ * form that a row has, unless it is what was sent (NULL: that is not known).
+ */
 static bool
-shown_value(EsyncMerge *m, int field, JsonbValue *value)
+shown_value(EsyncMerge *m, int field, const JsonbValue *sent, JsonbValue *value)
 {
 	const EsyncField *f = &m->t->fields[field];
 
@@ -303,8 +384,8 @@ shown_value(EsyncMerge *m, int field, JsonbValue *value)
 				JsonbValue	null = {.type = jbvNull};
 
 				*value = walk.value;
-				if (f->attnum != 0)
-					(void) esync_merge_equal(m, field, &null, value);
+				if (f->attnum != 0 && !(sent && esync_json_equal(value, sent, false)))
+					(void) esync_merge_equal_told(m, field, &null, value);
 				return true;
 			}
 	}
@@ -388,7 +469,7 @@ take_member(EsyncMerge *m, const EsyncWalk *walk, bool creates)
 							   pnstrdup(walk->key, walk->keylen), m->t->table_name));
 	if (!esync_merge_takes(f))
 		return true;
-	shows = shown_value(m, field, &shown);
+	shows = shown_value(m, field, &sent, &shown);
 	if (esync_merge_is_key(m->t, field))
 	{
 		if (m->key_at && esync_json_member(&m->key_at->root, f->name, strlen(f->name), &shown) &&
@@ -441,9 +522,37 @@ default_of(const EsyncMerge *m, int field, JsonbValue *value)
 	table_close(rel, NoLock);
 }
 
+/* Callback: reads a value as one of its column's type. */
+static void
+read_shown(void *arg)
+{
+	Comparison *c = arg;
+	bool		isnull;
+
+	esync_decode_value(c->m->t->row, esync_merge_shape(c->m->t, c->field), c->shown, &c->sent,
+					   &isnull);
+	c->equal = true;
+}
+
+/*
+ * Does a column take what its author had before the eyes?  Since then it may have
+ * got another type; then its rows were changed, too, and nobody saw that.
+ */
+static bool
+is_taken_still(EsyncMerge *m, int field, const JsonbValue *shown)
+{
+	Comparison	c = {.m = m, .field = field, .shown = shown};
+
+	for (int i = m->nseen; i < m->events->n; i++)
+		if (m->events->e[i].type == ESYNC_BASELINE && esync_merge_sets(m, i, field, NULL))
+			return esync_merge_shape(m->t, field) < 0 || compare(&c, read_shown);
+	return true;
+}
+
 /*
  * An event that changes a member of a group names all members, at the values
- * its author saw; of a row that is made, at their defaults.
+ * its author saw; of a row that is made, at their defaults.  A value that the
+ * column does not take any more is left out: the row has what became of it.
  */
 static void
 complete_groups(EsyncMerge *m)
@@ -463,10 +572,12 @@ complete_groups(EsyncMerge *m)
 			if (m->nchanges == before)
 				continue;
 			c->name = m->t->fields[field].name;
-			(void) shown_value(m, field, &c->shown);
+			(void) shown_value(m, field, NULL, &c->shown);
 			c->value = c->shown;
 			if (m->creates)
 				default_of(m, field, &c->value);
+			else if (!is_taken_still(m, field, &c->value))
+				m->nchanges--;
 		}
 	}
 }

@@ -105,6 +105,8 @@ extern int	esync_merge_field(const EsyncMerge *m, const char *name, int len);
 extern int	esync_merge_shape(const EsyncTracked *t, int field);
 extern bool esync_merge_equal(const EsyncMerge *m, int field, const JsonbValue *shown,
 							  JsonbValue *sent);
+extern bool esync_merge_equal_told(const EsyncMerge *m, int field, const JsonbValue *shown,
+								   JsonbValue *told);
 extern bool esync_merge_changes(EsyncMerge *m, bool creates);
 extern void esync_merge_place(EsyncMerge *m, EsyncEvent *e);
 extern int	esync_merge_life_at(const EsyncEvents *events, int64 base);
