@@ -9,8 +9,10 @@ import traceback
 
 import checks
 import examples
+import followers
 import guarded
 import jsonmerge
+import keys
 import machine
 import orders
 import plays
@@ -139,6 +141,8 @@ def make_tests(opts):
         'state machine: conflicts stay open': lambda s, r: machine.run(s, r, 12 * few, 14, ('merge',)),
         'state machine: policies': lambda s, r: machine.run(s, r, 6 * few, 14, machine.POLICIES[1:]),
         'state machine: constraints': lambda s, r: guarded.run(s, r, 12 * few, 14),
+        'keys: rows that leave and take them': lambda s, r: keys.run(s, r, 300 * few, 14),
+        'followers: readers of esync_changes': lambda s, r: followers.run(s, r, 60 * few, 80),
         'plain SQL': lambda s, r: run_plays(s, plainsql.some_plays(r, 3, 15 * few, 60), plainsql.deliver),
     })
     return tests

@@ -64,6 +64,9 @@ class Raw:
     def whole(self):
         return self.kind == 'Created' or (self.kind == 'Baseline' and not self.flags & 32)
 
+    def is_ground(self):
+        return self.kind == 'Baseline' and self.effective == NEVER
+
     def sets(self):
         """Column -> value of what the author set."""
         return dict(self.payload or {}) if self.whole() and not self.patch else self.ops
