@@ -28,6 +28,7 @@ OBJS = \
 	src/esync.o \
 	src/event.o \
 	src/fold.o \
+	src/follow.o \
 	src/grants.o \
 	src/graph.o \
 	src/guard.o \

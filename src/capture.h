@@ -19,6 +19,7 @@ typedef struct EsyncRow
 
 /* one row's way to its events */
 typedef struct EsyncCapture EsyncCapture;
+struct EsyncMerge;
 
 struct EsyncCapture
 {
@@ -75,6 +76,11 @@ extern void esync_merged_put(EsyncCapture *c, EsyncIntent *in, const EsyncRow *o
 extern void esync_merged_put_delete(EsyncCapture *c, EsyncIntent *in, const EsyncRow *old);
 /* a merge that changes no row; row NULL: there is none */
 extern void esync_merged_put_rowless(EsyncCapture *c, EsyncIntent *in, const EsyncRow *row);
+
+/* ---- follow.c: late edits of rows that have another key by now */
+/* esync_merged_put_rowless, and what of it follows the row; false, and nothing was written: that is wrong */
+extern bool esync_follow_store(struct EsyncMerge *m, EsyncCapture *c, const EsyncRow *row,
+							   EsyncOutcome *o);
 
 /* ---- record.c: what happened to a row */
 extern int *esync_record_changes(EsyncTracked *t, const EsyncRow *old, const EsyncRow *new,
