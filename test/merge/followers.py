@@ -140,21 +140,22 @@ class Followers(Story):
         if self.trigger:
             run(TRIGGER.format(t))
         run("SELECT esync_enable('%s', %s)" % (t, self.options()))
+        self.table_id = self.server.one('SELECT table_id FROM esync.tracked_table WHERE relation = %s::regclass', t)
         run('CREATE ROLE {1}; GRANT SELECT ON {0} TO {1}; CREATE ROLE {2}; GRANT SELECT ({3}) ON {0} TO {2}'.format(t, self.rls, self.col, ', '.join(GRANTED)))
         run("ALTER TABLE {0} ENABLE ROW LEVEL SECURITY; CREATE POLICY b ON {0} TO {1} USING (ten = 'B'); CREATE POLICY all_rows ON {0} TO {2} USING (true)".format(
             t, self.rls, self.col))
 
     def end(self):
         self.session.db.close()
-        self.server.sql('DROP TABLE {0}; DROP ROLE {1}; DROP ROLE {2}; DROP FUNCTION IF EXISTS {0}_made'.format(self.table, self.rls, self.col))
+        super().end()
+        self.server.sql('DROP ROLE {1}; DROP ROLE {2}; DROP FUNCTION IF EXISTS {0}_made'.format(self.table, self.rls, self.col))
 
     # ------------------------------------------------------------------ reading
 
     def step(self, last):
         """One step, and who reads then; after the last one all do."""
         getattr(self, 'step_' + self.r.choices(list(self.STEPS), list(self.STEPS.values()))[0])()
-        self.heads = dict(self.server.sql("""SELECT aggregate_id, max(version) FROM esync.event JOIN esync.tracked_table USING (table_id)
-            WHERE relation = %s::regclass GROUP BY 1""", self.table))
+        self.heads = dict(self.server.sql('SELECT aggregate_id, max(version) FROM esync.event_%d GROUP BY 1' % self.table_id))
         for reader in [self.close] + [x for x in self.readers if last or self.r.random() < 0.15]:
             yield from self.read(reader)
         if last:

@@ -98,9 +98,6 @@ class Keys(Story):
         self.run("SELECT esync_enable('%s'%s)" % (self.table, ", tombstone => 'gone'" if self.tombstone else ''))
         self.rows = self.server.rows(self.table)
 
-    def end(self):
-        self.server.sql('DROP TABLE %s' % self.table)
-
     def step(self, last):
         getattr(self, 'step_' + self.r.choices(list(self.STEPS), list(self.STEPS.values()))[0])()
         return self.check()

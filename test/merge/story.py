@@ -72,6 +72,10 @@ class Story:
         self.run('SELECT esync_resolve(conflict_id, %s) FROM esync_conflicts(%s) WHERE aggregate_id = %s AND field IS NOT DISTINCT FROM %s' % (
             literal(strategy), literal(self.table), literal(str(key)), literal(field)))
 
+    def end(self):
+        """Nothing is left of a play that went well, or all others would have to look past its events."""
+        self.server.sql("SELECT esync_disable('{0}', true); DROP TABLE {0}".format(self.table))
+
     def fault(self, wrong):
         """What is wrong, and how one gets there."""
         return '%s, seed %d: %s\n      %s' % (self.table, self.server.opts.seed, wrong, '\n      '.join(self.told))
