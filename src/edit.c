@@ -703,6 +703,7 @@ keep_life(const EsyncMerge *m, EsyncEvents *all)
 		if (keep[i])
 			all->e[n++] = all->e[i];
 	all->n = n;
+	all->leaves = NULL;			/* they went with the others */
 }
 
 /*

@@ -403,6 +403,9 @@ typedef struct EsyncEvents
 {
 	int			n;
 	EsyncEvent *e;				/* ascending version; by event_id where a link was followed */
+	int64	   *leaves;			/* merge.c: versions by which rows went to other keys; NULL: not asked */
+	int			nleaves;
+	int			leaves_of;		/* n when that was found out */
 } EsyncEvents;
 
 /* bounds of a reading; DT_NOEND where unbounded */

@@ -104,14 +104,29 @@ esync_merge_own_after(const EsyncMerge *m, const EsyncEvent *e)
 
 /* ------------------------------------------------------------------ lives */
 
+/* Finds by which events rows went from a key to others; it is asked for each event. */
+static void
+find_leaves(EsyncEvents *events)
+{
+	events->leaves = MemoryContextAllocHuge(GetMemoryChunkContext(events),
+											(events->n + 1) * sizeof(int64));
+	events->nleaves = 0;
+	for (int i = 0; i < events->n; i++)
+		if (events->e[i].type == ESYNC_DELETED && (events->e[i].flags & ESYNC_FLAG_MOVED))
+			events->leaves[events->nleaves++] = events->e[i].version;
+	events->leaves_of = events->n;
+}
+
 /* How many rows had gone from a key to others by one of its versions? */
 int
-esync_merge_life_at(const EsyncEvents *events, int64 base)
+esync_merge_life_at(EsyncEvents *events, int64 base)
 {
 	int			n = 0;
 
-	for (int i = 0; i < events->n && events->e[i].version <= base; i++)
-		n += events->e[i].type == ESYNC_DELETED && (events->e[i].flags & ESYNC_FLAG_MOVED) != 0;
+	if (events->leaves == NULL || events->leaves_of != events->n)
+		find_leaves(events);
+	while (n < events->nleaves && events->leaves[n] <= base)
+		n++;
 	return n;
 }
 
@@ -121,7 +136,7 @@ esync_merge_life_at(const EsyncEvents *events, int64 base)
  * undoes.
  */
 int
-esync_merge_life(const EsyncEvents *events, int i)
+esync_merge_life(EsyncEvents *events, int i)
 {
 	int			k;
 

@@ -109,8 +109,8 @@ extern bool esync_merge_equal_told(const EsyncMerge *m, int field, const JsonbVa
 								   JsonbValue *told);
 extern bool esync_merge_changes(EsyncMerge *m, bool creates);
 extern void esync_merge_place(EsyncMerge *m, EsyncEvent *e);
-extern int	esync_merge_life_at(const EsyncEvents *events, int64 base);
-extern int	esync_merge_life(const EsyncEvents *events, int i);
+extern int	esync_merge_life_at(EsyncEvents *events, int64 base);
+extern int	esync_merge_life(EsyncEvents *events, int i);
 extern bool esync_merge_same_life(const EsyncMerge *m, int i);
 extern bool esync_merge_is_key(const EsyncTracked *t, int field);
 extern void esync_merge_defaults(EsyncMerge *m);

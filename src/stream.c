@@ -322,7 +322,7 @@ static void
 start_events(Reader *r)
 {
 	r->size = 16;
-	r->events = palloc(sizeof(EsyncEvents));
+	r->events = palloc0(sizeof(EsyncEvents));
 	r->events->n = 0;
 	r->events->e = palloc(r->size * sizeof(EsyncEvent));
 	r->row = -1;
@@ -458,7 +458,7 @@ read_aggregate(Reader *r, text *aggregate_id)
 static EsyncEvents *
 join_events(EsyncEvents *former, EsyncEvents *later)
 {
-	EsyncEvents *joined = palloc(sizeof(EsyncEvents));
+	EsyncEvents *joined = palloc0(sizeof(EsyncEvents));
 	Size		bytes = (Size) Max(former->n + later->n, 1) * sizeof(EsyncEvent);
 
 	joined->n = former->n + later->n;
