@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "conflict.h"
 #include "merge.h"
 #include "paths.h"
 
@@ -771,24 +772,67 @@ esync_clash_find(EsyncMerge *m, const EsyncEvent *e, EsyncEvents *whole)
 	return list;
 }
 
-/* The columns merged path by path of which an event sets no more than parts. */
+/* where an event sets parts of columns, and in which of them something is open there */
+typedef struct Parts
+{
+	EsyncTracked *t;
+	const EsyncEvent *e;
+	MemoryContext cxt;			/* of fields */
+	Bitmapset  *fields;
+} Parts;
+
+/* The column of which an operation sets no more than a part; -1: of none. */
+static int
+part_of(const Parts *p, const JsonbValue *value, EsyncPathOp *op)
+{
+	return esync_paths_read(value, op) && op->len > op->columnlen ?
+		esync_merge_field_of_op(p->t, op, p->e->event_id) : -1;
+}
+
+/* Callback: adds the column of an open conflict that the event touches; a refusal waits by itself. */
+static bool
+add_touched(EsyncConflict *conflict, void *arg)
+{
+	Parts	   *p = arg;
+	EsyncPlace	place = esync_ledger_place(p->t, conflict->field, conflict->opened_event);
+	EsyncPathOp op;
+	EsyncWalk	walk;
+
+	if (place.field < 0 || strcmp(text_to_cstring(conflict->kind), "constraint") == 0)
+		return true;
+	esync_walk_init(&walk, &p->e->patch->root);
+	while (esync_walk_next(&walk))
+		if (part_of(p, &walk.value, &op) == place.field &&
+			esync_paths_overlap(op.path + op.columnlen, op.len - op.columnlen, place.path,
+								strlen(place.path)))
+		{
+			MemoryContext old = MemoryContextSwitchTo(p->cxt);
+
+			p->fields = bms_add_member(p->fields, place.field);
+			MemoryContextSwitchTo(old);
+		}
+	return true;
+}
+
+/*
+ * The columns merged path by path of which an event sets no more than parts, with
+ * a conflict open at or around one of these: all others cost it nothing.
+ */
 static Bitmapset *
 columns_in_part(EsyncTracked *t, const EsyncEvent *e)
 {
-	Bitmapset  *fields = NULL;
+	Parts		parts = {t, e, CurrentMemoryContext, NULL};
+	EsyncPathOp op;
 	EsyncWalk	walk;
+	bool		any = false;
 
 	esync_walk_init(&walk, &e->patch->root);
-	while (esync_walk_next(&walk))
-	{
-		EsyncPathOp op;
-		int			field;
-
-		if (esync_paths_read(&walk.value, &op) && op.len > op.columnlen &&
-			(field = esync_merge_field_of_op(t, &op, e->event_id)) >= 0)
-			fields = bms_add_member(fields, field);
-	}
-	return fields;
+	while (!any && esync_walk_next(&walk))
+		any = part_of(&parts, &walk.value, &op) >= 0;
+	if (any)
+		esync_ledger_each(t->table_id, e->aggregate_id, ESYNC_LEDGER_OPEN, 0, SnapshotSelf,
+						  add_touched, &parts);
+	return parts.fields;
 }
 
 /*

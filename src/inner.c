@@ -126,14 +126,20 @@ is_stand_in(const Edits *all, const Edit *undo)
 	return false;
 }
 
-/* Did anybody replace an edit at a place, who had seen it?  An undo or a Baseline replaces nothing. */
+/*
+ * Did anybody replace an edit at a place, who had seen it?  An undo or a Baseline
+ * replaces nothing.  Most that had seen it came right after it: these first.
+ */
 static bool
 is_replaced(const Edits *all, int i, const Edit *place)
 {
-	for (int k = 0; k < all->n; k++)
-		if (k != i && !all->e[k].c.nobodys && overlap(&all->e[k], place) &&
-			esync_merge_seen(&all->e[k].c, &all->e[i].c))
+	for (int n = 1; n < all->n; n++)
+	{
+		const Edit *by = &all->e[(i + n) % all->n];
+
+		if (!by->c.nobodys && overlap(by, place) && esync_merge_seen(&by->c, &all->e[i].c))
 			return true;
+	}
 	return false;
 }
 
@@ -211,14 +217,31 @@ is_clash(const Edits *all, int i, int k)
 	return !is_replaced(all, inner == a ? k : i, inner);
 }
 
-/* Puts what contradicts each other into one component. */
+/*
+ * Puts what contradicts each other into one component.  One of the two stands;
+ * in a long history these are few.
+ */
 static void
 connect(Edits *all)
 {
+	int		   *standing = palloc_extended((all->n + 1) * sizeof(int), MCXT_ALLOC_HUGE);
+	int			n = 0;
+
 	for (int i = 0; i < all->n; i++)
-		for (int k = i + 1; k < all->n; k++)
-			if (is_clash(all, i, k))
-				all->e[root_of(all, k)].root = root_of(all, i);
+		if (all->e[i].stands)
+			standing[n++] = i;
+	for (int i = 0, s = 0; i < all->n; i++)
+	{
+		while (s < n && standing[s] <= i)
+			s++;
+		for (int k = all->e[i].stands ? i + 1 : s; k < (all->e[i].stands ? all->n : n); k++)
+		{
+			int			other = all->e[i].stands ? k : standing[k];
+
+			if (is_clash(all, i, other))
+				all->e[root_of(all, other)].root = root_of(all, i);
+		}
+	}
 }
 
 /* What the ledger calls a place. */
