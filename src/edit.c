@@ -400,13 +400,27 @@ esync_merge_after(EsyncMerge *m)
 	return fold;
 }
 
-/* Does the edit show in a field, by what is known of the row under this key? */
+/*
+ * Does the edit show in a field, by what is known of the row under this key?  Of a
+ * row that has another one by now late edits contend there, each at its own time;
+ * but for what its own device said later.
+ */
 bool
 esync_merge_shows(EsyncMerge *m, int field)
 {
+	EsyncFold  *fold = m->after;
+
 	if (m->t->fields[field].masked)
 		return masked_shows(m, field);
-	return esync_merge_after(m)->registers[field].event == m->events->n;
+	if (m->until < m->events->n)
+	{
+		fold = esync_merge_fold(m, m->until);
+		for (int i = m->until + 1; i < m->events->n; i++)
+			if (esync_merge_own_after(m, &m->events->e[i]) && esync_merge_same_life(m, i))
+				esync_merge_add(m, fold, i);
+		esync_fold_add(fold, &m->intent->event, m->events->n);
+	}
+	return fold->registers[field].event == m->events->n;
 }
 
 /* The change of a field; NULL: there is none. */

@@ -435,6 +435,18 @@ SELECT field, contenders, status FROM ledger('21', 'moved') WHERE status = 'open
 SELECT undone, kept, conflicts FROM undo('21', 8, 'moved');
 SELECT field, contenders, status FROM ledger('21', 'moved') WHERE status = 'open';
 SELECT id, a, b FROM moved WHERE id > 20;
+-- two late edits of one field, in both orders: the later one shows in the row, whoever has the greater name
+INSERT INTO moved VALUES (31, 'a1', 'b1'), (41, 'a1', 'b1');
+UPDATE moved SET id = id + 1 WHERE id IN (31, 41);
+CREATE TABLE moment AS SELECT clock_timestamp() AS t;
+DO $$ BEGIN PERFORM pg_sleep(0.01); END $$;
+CREATE FUNCTION after(who text, key int, wait interval, changed jsonb) RETURNS text LANGUAGE sql AS $$
+SELECT r->>'status' FROM moment, jsonb_array_elements(esync_submit(jsonb_build_object('device_id', 'tablet of ' || who, 'events', jsonb_build_array(
+	jsonb_build_object('id', gen_random_uuid(), 'table', 'moved', 'key', key::text, 'base_version', 1, 'submit_timestamp', t + wait, 'op', 'update', 'set', changed))), jsonb_build_object('user_id', who))->'results') AS r
+$$;
+SELECT after('eve', 31, '0', '{"a": "eve"}'), after('ann', 31, '1 ms', '{"a": "ann, later"}');
+SELECT after('ann', 41, '1 ms', '{"a": "ann, later"}'), after('eve', 41, '0', '{"a": "eve"}');
+SELECT id, a FROM moved WHERE id > 30;
 SELECT * FROM esync_verify('moved');
 
 -- NAME: a field that goes on showing a creation that was undone is put back by the next undo, and the ledger tells of it
