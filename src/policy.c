@@ -549,6 +549,34 @@ merged_row(EsyncMerge *m, const EsyncEvents *whole)
 	return esync_fold_state(fold, true);
 }
 
+/* Did all others of a clash come after their row had left the key at hand? */
+static bool
+is_after_move(const EsyncMerge *m, const EsyncClash *clash)
+{
+	int64		move = m->events->e[m->until].version;
+
+	for (int i = 0; i < clash->ncontenders; i++)
+		if (clash->contenders[i].event_id != ESYNC_AT_HAND && clash->contenders[i].version < move)
+			return false;
+	return true;
+}
+
+/*
+ * Late edits of a row that has another key by now contend there, where the policy
+ * decides; no conflict about the same is opened under the former key.
+ */
+static void
+leave_to_move(EsyncMerge *m)
+{
+	List	   *kept = NIL;
+	ListCell   *lc;
+
+	foreach(lc, m->intent->clashes)
+		if (!((EsyncClash *) lfirst(lc))->open || !is_after_move(m, lfirst(lc)))
+			kept = lappend(kept, lfirst(lc));
+	m->intent->clashes = kept;
+}
+
 /*
  * Decides the conflicts in which the event at hand contends, as the table's
  * policy says; what is to be written lies in the intent.
@@ -561,8 +589,13 @@ esync_policy_choose(EsyncMerge *m)
 	bool		any = false;
 	ListCell   *lc;
 
-	if (ch.policy == NULL || m->edit->verb == ESYNC_VERB_RESOLVE || m->until < m->events->n)
+	if (ch.policy == NULL || m->edit->verb == ESYNC_VERB_RESOLVE)
 		return;
+	if (m->until < m->events->n)
+	{
+		leave_to_move(m);
+		return;
+	}
 	foreach(lc, m->intent->clashes)
 		any |= mine_in(lfirst(lc)) != NULL;
 	if (!any)

@@ -310,5 +310,23 @@ SELECT * FROM odd ORDER BY id;
 SELECT aggregate_id, field, base_value, shown_value, resolution FROM esync_conflicts('odd', status => 'all');
 SELECT * FROM esync_verify('odd');
 
+-- NAME: late edits of a row that has another key by now are decided there, and leave nothing open under the former one
+CREATE TABLE moved (id int PRIMARY KEY, a int);
+SELECT esync_enable('moved');
+INSERT INTO moved SELECT i, 0 FROM generate_series(1, 21, 10) i;
+UPDATE moved SET id = id + 1;
+CREATE FUNCTION moved(policy text, key int) RETURNS TABLE (first text, second text) LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM esync_enable('moved', on_conflict => policy);
+	first := esync_save('moved', jsonb_build_object('id', key, 'a', 5), 1, '{"user_id": "ann", "device_id": "d"}')->>'status';
+	second := esync_save('moved', jsonb_build_object('id', key, 'a', 6), 1, '{"user_id": "ben", "device_id": "e"}')->>'status';
+	RETURN NEXT;
+END
+$$;
+SELECT p, m.* FROM (VALUES ('server_wins', 1), ('client_wins', 11), ('last_write_wins', 21)) AS v (p, key), moved(p, key) m;
+SELECT * FROM moved ORDER BY id;
+SELECT aggregate_id, field, base_value, shown_value, status, resolution FROM esync_conflicts('moved', status => 'all') ORDER BY conflict_id;
+SELECT * FROM esync_verify('moved');
+
 DO $$ BEGIN PERFORM public.esync_disable(relation, true) FROM esync.tracked_table WHERE schema_name = 'pol'; END $$;
 DROP SCHEMA pol, witness CASCADE;
