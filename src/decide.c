@@ -230,15 +230,14 @@ disputed(const EsyncLedgerContender *contenders, int n)
 }
 
 /*
- * Is the latest edit one that set parts of a place, over which others may have
- * merged since?  What the row shows of it is confirmed as it is.
+ * Is the latest edit of a place where others merge with it?  What the row shows
+ * of it is confirmed as it is: who had seen it may have set parts since.
  */
 static bool
-is_merged(const EsyncDecision *d, const EsyncPlace *place, const EsyncConflict *conflict,
-		  const EsyncLedgerContender *latest)
+is_merged(const EsyncDecision *d, const EsyncPlace *place, const EsyncLedgerContender *latest)
 {
 	return place->field >= 0 && d->t->fields[place->field].json_merge &&
-		conflict->shown_event == latest->event_id;
+		latest->constraint.type == jbvNull;
 }
 
 /*
@@ -268,7 +267,7 @@ source_of(EsyncDecision *d, const EsyncPlace *place, const EsyncConflict *confli
 	{
 		if (strcmp(d->strategy, "last_write_wins") == 0)
 			one = latest(d, all, n);
-		if (strcmp(d->strategy, "client_wins") != 0 && is_merged(d, place, conflict, one))
+		if (strcmp(d->strategy, "client_wins") != 0 && is_merged(d, place, one))
 		{
 			source.fold = fold_now(d);
 			return source;
